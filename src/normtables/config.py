@@ -1,0 +1,265 @@
+"""What a run's settings look like, how they are composed, and what names a run. Imports no torch."""
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import II, MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from normtables.errors import UserError, nearest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF, EXPERIMENTS, RESULTS = ROOT / "conf", ROOT / "experiments", ROOT / "results"
+GROUPS = ("model", "norm", "dataset", "optim", "schedule", "tier", "runtime", "tracker")
+INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
+PRECISIONS = ("float32", "float64", "bfloat16")
+CHOICES = {"init": INITS, "precision": PRECISIONS}
+
+# Sections and keys that cannot change a number: paths, machine, mirrors. `seed` acts through `seeds` alone.
+MACHINE = ("data", "results", "runtime", "tracker", "seed", "frozen")
+
+# Settings added after the first records, each with the value at which it changes nothing and is left out of the hash.
+NEUTRAL: dict[str, Any] = {}
+
+
+@dataclass
+class Seeds:
+    """Where randomness comes from: initial weights and dropout; order of examples; the data's own draw (splits, subsets)."""
+
+    weights: int = II("seed")
+    order: int = II("seed")
+    data: int = 0
+
+
+@dataclass
+class Data:
+    """Where data sets lie on this machine."""
+
+    root: str = "${data_root:}"
+
+
+class Auto(Enum):
+    """A switch that the program may set itself."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+@dataclass
+class Runtime:
+    """How this machine runs it: never part of a run's identity."""
+
+    device: str = "auto"
+    threads: int = 1
+    channels_last: Auto = Auto.auto
+    compile: bool = False
+    checkpoint: float = 30.0
+    keep_weights: bool = False
+    progress: Auto = Auto.auto
+
+
+@dataclass
+class Settings:
+    """The typed root of a run's configuration; groups are checked against the registered factory's signature."""
+
+    model: Any = MISSING
+    norm: Any = MISSING
+    dataset: Any = MISSING
+    optim: Any = MISSING
+    schedule: Any = MISSING
+    runtime: Runtime = field(default_factory=Runtime)
+    tracker: Any = MISSING
+    seed: int = 0
+    seeds: Seeds = field(default_factory=Seeds)
+    budget: str = MISSING
+    evaluate: str = "1 epoch"
+    batch_size: int = 100
+    init: str = "torch"
+    precision: str = "float32"
+    tf32: bool = False
+    deterministic: bool = True
+    data: Data = field(default_factory=Data)
+    results: str = str(RESULTS)
+    frozen: str = ""
+
+
+def data_root() -> str:
+    """The folder of data sets: NORMTABLES_DATA, else normtables/data in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return os.environ.get("NORMTABLES_DATA") or str(Path(cache) / "normtables" / "data")
+
+
+def register_schema() -> None:
+    """Make the typed root and the resolvers known to Hydra; calling it again changes nothing."""
+    OmegaConf.register_new_resolver("data_root", lambda _="": data_root(), replace=True)
+    ConfigStore.instance().store(name="schema", node=Settings)
+
+
+def require_checkout() -> None:
+    """Raise UserError where conf/ is not beside the package, as in an install that is not editable."""
+    if not (CONF / "config.yaml").exists():
+        raise UserError("normtables works from a checkout: clone the repository and `pip install -e .` in it")
+
+
+def duration(text: str, what: str) -> tuple[float, str]:
+    """`"100 epochs"` to (100.0, "epoch"); raises UserError for anything but a positive number and one unit."""
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)[ _]*([a-z]+)\s*", str(text))
+    amount = float(found[1]) if found and found[1].count(".") < 2 else 0.0
+    if not found or amount <= 0 or not math.isfinite(amount):
+        raise UserError(f"{what}={text}: write a positive number and a unit, for instance {what}=10epochs")
+    return amount, found[2] if found[2] == "s" else found[2].removesuffix("s")
+
+
+def steps_of(text: str, what: str, clock: Mapping[str, int]) -> int:
+    """A duration in updates, at least 1; raises UserError for a unit that the task's clock lacks."""
+    amount, unit = duration(text, what)
+    if unit not in clock:
+        raise UserError(f"{what}={text}: this task counts in {', '.join(clock)}{nearest(unit, clock)}")
+    return max(1, round(amount * clock[unit]))
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for root values that no run can have."""
+    for key, names in CHOICES.items():
+        if cfg[key] not in names:
+            raise UserError(f"{key}={cfg[key]}: choose one of {', '.join(names)}{nearest(cfg[key], names)}")
+    for key in ("budget", "evaluate"):
+        duration(cfg[key], key)
+    if cfg.batch_size < 1:
+        raise UserError(f"batch_size={cfg.batch_size}: at least 1")
+    for key, seed in [("seed", cfg.seed), *((f"seeds.{k}", v) for k, v in cfg.seeds.items())]:
+        if not 0 <= seed < 2**31:
+            raise UserError(f"{key}={seed}: a seed is a whole number from 0 to {2**31 - 1}")
+
+
+def plain(value: Any) -> Any:
+    """One spelling per value: integral floats as integers, mappings sorted by json later."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def facts(cfg: DictConfig) -> dict[str, Any]:
+    """Every resolved setting that can change a number, as plain data."""
+    whole = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(whole, dict)
+    kept = {str(k): plain(v) for k, v in whole.items() if k not in MACHINE and k != "hydra"}
+    for key in ("budget", "evaluate"):
+        amount, unit = duration(kept[key], key)
+        kept[key] = {unit: plain(amount)}
+    return kept
+
+
+def id_of(known: Mapping[str, Any]) -> str:
+    """The 12-digit id of a run with these facts; settings at their neutral value are left out."""
+    hashed = json.loads(json.dumps(known))
+    for path, neutral in NEUTRAL.items():
+        *parents, key = path.split(".")
+        node = hashed
+        for parent in parents:
+            node = node.get(parent, {})
+        if key in node and node[key] == neutral:
+            del node[key]
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_id(cfg: DictConfig) -> str:
+    """The id of a composed configuration."""
+    return id_of(facts(cfg))
+
+
+def one_line(error: BaseException) -> str:
+    """The first informative lines of a Hydra or OmegaConf error, joined."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type", "reference_type")))
+
+
+@contextmanager
+def hydra_at(folder: Path) -> Iterator[None]:
+    """Hydra initialised on `folder` for a while, whatever it was before."""
+    before = GlobalHydra.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.set_state(before)
+
+
+class Composer:
+    """Turns settings into configurations; composes once per set of group choices and sets values after that."""
+
+    def __init__(self, conf_dirs: Sequence[str | Path] = ()) -> None:
+        require_checkout()
+        register_schema()
+        self.folders = [CONF, *(Path(d).resolve() for d in conf_dirs)]
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise UserError(f"--conf-dir {folder}: no such folder")
+        self._composed: dict[tuple[tuple[str, str], ...], DictConfig] = {}
+
+    def choices(self, group: str) -> list[str]:
+        """The names that `group=` takes."""
+        return sorted({p.stem for folder in self.folders for p in (folder / group).glob("*.yaml")})
+
+    def config(self, settings: Mapping[str, Any]) -> DictConfig:
+        """The configuration with these settings on top of the defaults; raises UserError for what is unknown or ill-typed."""
+        groups = {k: str(v) for k, v in settings.items() if k in GROUPS}
+        for group, name in groups.items():
+            names = self.choices(group)
+            if name not in names:
+                raise UserError(f"no {group} {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
+        cfg = self._compose(groups).copy()
+        for key, value in settings.items():
+            if key not in GROUPS:
+                put(cfg, key, value)
+        check(cfg)
+        return cfg
+
+    def id(self, settings: Mapping[str, Any]) -> str:
+        """The run id of these settings."""
+        return run_id(self.config(settings))
+
+    def _compose(self, groups: Mapping[str, str]) -> DictConfig:
+        key = tuple(sorted(groups.items()))
+        if key not in self._composed:
+            overrides = [f"{group}={name}" for group, name in groups.items()]
+            path = ",".join(f"file://{f}" for f in self.folders[1:])
+            try:
+                with hydra_at(CONF):
+                    self._composed[key] = compose("config", [*overrides, f"hydra.searchpath=[{path}]"])
+            except (HydraException, OmegaConfBaseException) as error:
+                raise UserError(f"configuration ({' '.join(overrides)}): {one_line(error)}") from error
+        return self._composed[key]
+
+
+def put(cfg: DictConfig, key: str, value: Any) -> None:
+    """Set `key` (dotted) to a plain value; raises UserError that names the nearest key where there is no such one."""
+    node: Any = cfg
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        names = [str(k) for k in node] if isinstance(node, DictConfig) else []
+        if part not in names:
+            where = ".".join(parts[:depth]) or "the configuration"
+            raise UserError(f"{where} has no setting {part!r}{nearest(part, names)}; it has: {', '.join(names)}")
+        parent, node = node, OmegaConf.select(node, part)
+    try:
+        parent[parts[-1]] = value
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{key}={value}: {one_line(error)}") from error

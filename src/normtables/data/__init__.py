@@ -1,0 +1,57 @@
+"""Data sets: files on disk to splits of tensors in memory; torch is imported only when one is built."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from normtables.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 2  # data sets that a process keeps: a pool worker trains many runs on the same one
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Examples of one split: inputs float32 [N, ...], targets int64 [N]."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The three splits of a data set and its number of classes; nothing may write into the tensors, runs share them."""
+
+    train: Split
+    valid: Split
+    test: Split
+    classes: int
+
+
+DATASETS: Registry[Dataset] = Registry("data set", "normtables.data")
+"""Names to factories `f(root: Path, seed: int, *, ...)`: data root, data seed, the keys of conf/dataset/<name>.yaml."""
+
+_kept: OrderedDict[str, Dataset] = OrderedDict()
+
+
+def load(settings: Mapping[str, Any], root: Path, seed: int) -> Dataset:
+    """The data set that `settings` (name, version, options; `task` is not looked at) describes, kept for the next call.
+
+    Raises UserError for unknown names and settings and for missing or damaged files.
+    """
+    options = {key: value for key, value in settings.items() if key != "task"}
+    root = Path(root).expanduser().absolute()
+    key = json.dumps([options, str(root), seed], sort_keys=True)
+    if key not in _kept:
+        while len(_kept) >= KEPT:
+            _kept.popitem(last=False)  # before building, so that no more than KEPT are ever in memory
+        _kept[key] = DATASETS.build(options, root, seed)
+    _kept.move_to_end(key)
+    return _kept[key]

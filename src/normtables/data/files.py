@@ -1,0 +1,285 @@
+"""Which files each data set needs, whether they are there and whole, and how to get them (standard library only)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from tarfile import TarError
+from typing import Any
+
+from normtables.data import DATASETS, derived
+from normtables.errors import UserError, lookup
+
+STAMPED = 32_000_000  # bytes: bigger files are hashed once, smaller ones in every process (0.1 s)
+TIMEOUT = 30  # seconds without an answer after which a download gives up
+BROKEN = (OSError, RuntimeError, EOFError, HTTPException, TarError, zlib.error)  # what a download can raise
+OTHER_FOLDER = "point data.root=FOLDER or NORMTABLES_DATA at a copy"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file inside a layout's folder: bytes and digest (md5 or sha256 by its length) of its content.
+
+    The content of an .npy file is its data without the header, which NumPy's versions write differently.
+    """
+
+    path: str
+    bytes: int
+    digest: str
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One accepted way to lay a data set's files out: a folder under the data root."""
+
+    folder: str
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set's files come from; `fetch` fills the first layout from the archive or the files' URLs."""
+
+    layouts: tuple[Layout, ...]
+    download: int  # bytes
+    licence: str
+    archive: File | None = None  # holds the first layout's folder
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layout found whole under a data root."""
+
+    root: Path
+    layout: Layout
+
+    def path(self, name: str) -> Path:
+        """The path of the layout's file `name`."""
+        return self.root / self.layout.folder / name
+
+
+SOURCES: dict[str, Source] = {}
+"""Filled by the modules that read the files; a data set without an entry is embedded."""
+
+_whole: set[str] = set()  # stamps of the files that this process has hashed
+
+
+class FilesError(UserError):
+    """Why files cannot be used; `damaged` tells a broken file from a missing one."""
+
+    def __init__(self, text: str, damaged: bool) -> None:
+        super().__init__(text)
+        self.damaged = damaged
+
+
+def default_root() -> Path:
+    """NORMTABLES_DATA, else normtables/data in the user's cache folder."""
+    named = os.environ.get("NORMTABLES_DATA")
+    return Path(named).expanduser() if named else derived.user_cache() / "data"
+
+
+def source(name: str) -> Source | None:
+    """The source of a data set, None for an embedded one; raises UserError for an unknown name."""
+    lookup(DATASETS, name, DATASETS.what)
+    return SOURCES.get(name)
+
+
+def locate(name: str, root: Path) -> Place:
+    """The first layout of the data set under `root` whose files are all there and whole.
+
+    Raises UserError (a FilesError) that names the file, what is wrong with it and the command that helps.
+    """
+    found = source(name)
+    if found is None:
+        raise UserError(f"data set {name!r} is embedded: it has no files")
+    root = Path(root).expanduser()
+    try:
+        _check_root(name, root)
+        problems = [(layout, _problem(root, layout)) for layout in found.layouts]
+    except OSError as error:
+        raise FilesError(f"data set {name!r}: cannot read {error.filename}: {error.strerror}", damaged=True) from error
+    for layout, problem in problems:
+        if problem is None:
+            return Place(root, layout)
+    begun = [p for layout, p in problems if p and any((root / layout.folder / f.path).exists() for f in layout.files)]
+    if begun:
+        text, damaged = begun[0]
+        raise FilesError(f"data set {name!r}: {text}; {_help(name)}", damaged)
+    looked = " and ".join(str(root / layout.folder) for layout in found.layouts)
+    raise FilesError(f"data set {name!r} is not there: looked in {looked}; {_help(name)}", damaged=False)
+
+
+def state(name: str, root: Path) -> str:
+    """embedded, present, missing or damaged."""
+    if source(name) is None:
+        return "embedded"
+    try:
+        locate(name, root)
+    except FilesError as problem:
+        return "damaged" if problem.damaged else "missing"
+    return "present"
+
+
+def download_bytes(name: str, root: Path) -> int:
+    """Bytes that `normtables data fetch` would load: 0 for a data set that is embedded or present."""
+    found = source(name)
+    return 0 if found is None or state(name, root) == "present" else found.download
+
+
+def listing(root: Path) -> list[dict[str, Any]]:
+    """One row per data set: name, state, bytes to download, where it is, how to get it, licence."""
+    rows = []
+    for name in DATASETS:
+        row = {"name": name, "state": "embedded", "bytes": 0, "where": "", "how": "", "licence": ""}
+        if found := source(name):
+            row |= {"state": "present", "bytes": found.download, "licence": found.licence}
+            try:
+                place = locate(name, root)
+                row["where"] = str(place.root / place.layout.folder)
+            except FilesError as problem:
+                row |= {"state": "damaged" if problem.damaged else "missing", "how": str(problem)}
+        rows.append(row)
+    return rows
+
+
+def fetch(name: str, root: Path) -> Place:
+    """Download what is missing into the first layout under `root`, checked, and return the place.
+
+    Raises UserError in one line when that cannot be done: embedded data, no network, a full disk, a wrong checksum.
+    """
+    found = source(name)
+    if found is None:
+        raise UserError(f"data set {name!r} is embedded: there is nothing to fetch")
+    root = Path(root).expanduser()
+    if state(name, root) == "present":
+        return locate(name, root)
+    layout = found.layouts[0]
+    part = root / f".part-{name}-{os.getpid()}"
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        with _patience():
+            _download(found, part)
+        (root / layout.folder).mkdir(parents=True, exist_ok=True)
+        for file in layout.files:
+            (part / layout.folder / file.path).replace(root / layout.folder / file.path)
+    except BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"could not fetch {name!r} into {root}: {reason}; {_by_hand(root, found)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return locate(name, root)
+
+
+def _check_root(name: str, root: Path) -> None:
+    if not root.exists():
+        raise FilesError(f"data set {name!r}: the data root {root} does not exist; {_help(name)}", damaged=False)
+    if not root.is_dir():
+        raise FilesError(f"data set {name!r}: the data root {root} is not a folder; {_help(name)}", damaged=False)
+    if not any(entry.name != ".cache" for entry in root.iterdir()):
+        raise FilesError(f"data set {name!r}: the data root {root} is empty; {_help(name)}", damaged=False)
+
+
+def _help(name: str) -> str:
+    return f"run `normtables data fetch {name}`, or {OTHER_FOLDER}"
+
+
+def _by_hand(root: Path, found: Source) -> str:
+    layout = found.layouts[0]
+    what = f"unpack {found.archive.urls[0]}" if found.archive else f"put {', '.join(f.path for f in layout.files)}"
+    into = root if found.archive else root / layout.folder
+    return f"you can {what} into {into} by hand, or {OTHER_FOLDER}"
+
+
+def _problem(root: Path, layout: Layout) -> tuple[str, bool] | None:
+    """What is wrong with the first bad file, a damaged one before a missing one."""
+    paths = [(file, root / layout.folder / file.path) for file in layout.files]
+    missing = [path for _, path in paths if not path.is_file()]
+    for file, path in paths:
+        if path not in missing and (damage := _damage(root, path, file)):
+            return damage, True
+    return (f"{missing[0]} is missing", False) if missing else None
+
+
+def _damage(root: Path, path: Path, file: File) -> str:
+    size = path.stat().st_size - content_offset(path)
+    if size != file.bytes:
+        cut = " (truncated)" if size < file.bytes else ""
+        return f"{path} is damaged: its content has {max(size, 0):,} bytes{cut}, it should have {file.bytes:,}"
+    kind = "md5" if len(file.digest) == 32 else "sha256"
+    stamp = _stamp(path, file)
+    if stamp in _whole or (size > STAMPED and derived.exists(root, stamp)):
+        return ""
+    if (digest := content_digest(path, kind)) != file.digest:
+        return f"{path} is damaged: its content has {kind} {digest}, it should have {file.digest}"
+    _whole.add(stamp)
+    if size > STAMPED:
+        derived.store(root, stamp, lambda target: target.touch())
+    return ""
+
+
+def _stamp(path: Path, file: File) -> str:
+    """The name of an empty file that stands for: this file, as it lies there, has this digest."""
+    facts = path.stat()
+    key = f"{path.absolute()} {facts.st_size} {facts.st_mtime_ns} {file.digest}"
+    return hashlib.sha256(key.encode()).hexdigest()[:24] + ".whole"
+
+
+def content_offset(path: Path) -> int:
+    """Where a file's content begins: 0, behind the header in an .npy file."""
+    if path.suffix != ".npy":
+        return 0
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:6] != b"\x93NUMPY":
+        return 0
+    wide = head[6] > 1  # format versions 2 and 3 give the header's length in 4 bytes
+    return (12 if wide else 10) + int.from_bytes(head[8 : 12 if wide else 10], "little")
+
+
+def content_digest(path: Path, kind: str) -> str:
+    """The md5 or sha256 of a file's content in hex."""
+    with path.open("rb") as file:
+        file.seek(content_offset(path))
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+def _download(found: Source, part: Path) -> None:
+    from torchvision.datasets import utils  # downloads with redirects, a progress bar and an md5 check
+
+    if found.archive:
+        _from_any(
+            found.archive, lambda url, a: utils.download_and_extract_archive(url, part, filename=a.path, md5=a.digest)
+        )
+        return
+    for file in found.layouts[0].files:
+        folder = part / found.layouts[0].folder
+        _from_any(file, lambda url, f: utils.download_url(url, folder, filename=f.path, md5=f.digest))  # noqa: B023
+
+
+def _from_any(file: File, load: Callable[[str, File], None]) -> None:
+    """Try a file's URLs in turn; raises the last one's error."""
+    for url in file.urls[:-1]:
+        try:
+            return load(url, file)
+        except BROKEN:
+            continue
+    return load(file.urls[-1], file)
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

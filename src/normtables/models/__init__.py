@@ -1,0 +1,41 @@
+"""Networks, each written once for every normalization method."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from normtables.registry import Registry
+
+Sizes = Mapping[str, Any]  # what the task says a model must fit: {"inputs": (1, 28, 28), "outputs": 10}
+
+MODELS: Registry[nn.Module] = Registry("model", "normtables.models")
+
+
+def glorot_uniform(weight: nn.Module) -> None:
+    """Glorot & Bengio 2010, equation 16: U(-a, a), a = sqrt(6 / (fan_in + fan_out)); bias 0."""
+    nn.init.xavier_uniform_(weight.weight)
+
+
+def he_normal(weight: nn.Module) -> None:
+    """He et al. 2015, equation 10: N(0, 2 / fan_in); bias 0."""
+    nn.init.kaiming_normal_(weight.weight, nonlinearity="relu")
+
+
+def lecun_normal(weight: nn.Module) -> None:
+    """LeCun et al. 1998, section 4.6: N(0, 1 / fan_in); bias 0."""
+    nn.init.kaiming_normal_(weight.weight, nonlinearity="linear")
+
+
+INITS = {"glorot_uniform": glorot_uniform, "he_normal": he_normal, "lecun_normal": lecun_normal}
+
+
+def initialise(model: nn.Module, scheme: str) -> None:
+    """Draw all weights of linear and convolution layers anew by `scheme`; "torch" leaves torch's own draw."""
+    if scheme == "torch":
+        return
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+            INITS[scheme](layer)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

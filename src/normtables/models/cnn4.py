@@ -1,0 +1,29 @@
+"""The four-convolution network of Table 3's CIFAR-10 column."""
+
+from torch import nn
+
+from normtables.errors import UserError
+from normtables.models import MODELS, Sizes
+from normtables.norms import Kit
+
+
+@MODELS.register("cnn4", version=1)
+def cnn4(kit: Kit, sizes: Sizes, *, widths: list[int], hidden: int, dropout: list[float]) -> nn.Module:
+    """Conv-Conv-MaxPool-Dropout twice, then FC-Dropout-FC; 3x3 convolutions with padding 1, 2x2 pools.
+
+    [n, channels, height, width] to [n, outputs]; norm on the four convolutions and the first FC layer (Ma & Klabjan,
+    section 5). Ma & Klabjan give no widths: the defaults are those of the Keras example with the same skeleton.
+    `widths` are the channels of the two stages, `dropout` the rates after each stage and after the hidden layer.
+    """
+    channels, height, width = sizes["inputs"]
+    if len(widths) != 2 or len(dropout) != 3 or not all(0 <= rate < 1 for rate in dropout):
+        raise UserError(f"model.widths={widths} takes two widths, model.dropout={dropout} three rates in [0, 1)")
+    layers: list[nn.Module] = []
+    for before, after, rate in zip([channels, *widths], widths, dropout):
+        layers += [kit.conv(before, after, 3, padding=1), kit.norm_act(after, 2)]
+        layers += [kit.conv(after, after, 3, padding=1), kit.norm_act(after, 2)]
+        layers += [nn.MaxPool2d(2), nn.Dropout(rate)]
+    flat = widths[1] * (height // 4) * (width // 4)
+    return nn.Sequential(
+        *layers, nn.Flatten(), kit.linear(flat, hidden), kit.norm_act(hidden), nn.Dropout(dropout[2]), kit.head(hidden, sizes["outputs"])
+    )

@@ -1,0 +1,9 @@
+"""No normalization: the plain network that every method is compared with."""
+
+from normtables.norms import METHODS, Method
+
+
+@METHODS.register("none", version=1)
+def none() -> Method:
+    """Leave the network as it is."""
+    return Method()

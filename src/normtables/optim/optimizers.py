@@ -1,0 +1,47 @@
+"""torch's optimizers with the defaults of the sources."""
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from normtables.errors import UserError
+from normtables.optim import OPTIMIZERS, parameter_groups
+
+
+def require_positive(**values: float) -> None:
+    """Raise UserError for the first value that is not a finite number above 0."""
+    for key, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"optim.{key}={value}: a number above 0")
+
+
+@OPTIMIZERS.register("sgd")
+def sgd(model: nn.Module, *, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> Optimizer:
+    """Stochastic gradient descent: v <- momentum v + g, w <- w - lr v, with g the gradient plus weight_decay w."""
+    require_positive(lr=lr)
+    return torch.optim.SGD(
+        parameter_groups(model, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov, fused=True
+    )
+
+
+@OPTIMIZERS.register("adagrad")
+def adagrad(model: nn.Module, *, lr: float, epsilon: float, weight_decay: float) -> Optimizer:
+    """Duchi et al. 2011: s <- s + g^2, w <- w - lr g / (sqrt(s) + epsilon)."""
+    require_positive(lr=lr, epsilon=epsilon)
+    fused = all(p.device.type == "cpu" for p in model.parameters())  # torch has no fused AdaGrad for CUDA
+    return torch.optim.Adagrad(
+        parameter_groups(model, weight_decay), lr=lr, eps=epsilon, fused=fused, foreach=False if fused else None
+    )
+
+
+@OPTIMIZERS.register("adam")
+def adam(model: nn.Module, *, lr: float, betas: list[float], epsilon: float, weight_decay: float) -> Optimizer:
+    """Kingma & Ba 2015, Algorithm 1, with L2 in the gradient."""
+    require_positive(lr=lr, epsilon=epsilon)
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"optim.betas={betas}: two numbers in [0, 1)")
+    return torch.optim.Adam(
+        parameter_groups(model, weight_decay), lr=lr, betas=(betas[0], betas[1]), eps=epsilon, fused=True
+    )

@@ -1,0 +1,34 @@
+"""What is learned and how it is scored."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from normtables.registry import Registry
+
+
+class Task(Protocol):
+    """A kind of problem as the one training loop sees it.
+
+    score, better: the number that ranks a run, and "lower" or "higher". chance: that score of a model that learned nothing.
+    sizes: what a model must fit. clock: updates per unit of a duration.
+    """
+
+    score: str
+    better: str
+    chance: float
+    sizes: Mapping[str, Any]
+    clock: Mapping[str, int]
+
+    def batches(self, model: nn.Module, step: int) -> Iterator[Any]:
+        """Endless training batches from update `step` on; nobody else looks inside them."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """One scalar to minimise, a pure function of its arguments."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics named `split/name`; the caller has entered evaluation mode."""
+
+
+TASKS: Registry[Task] = Registry("task", "normtables.tasks")

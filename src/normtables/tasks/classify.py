@@ -1,0 +1,78 @@
+"""Classification: one of several classes for each example, tensors in memory."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normtables.data import Dataset, Split
+from normtables.errors import UserError
+from normtables.tasks import TASKS
+
+Batch = tuple[Tensor, Tensor]
+EVALUATED = 10_000  # examples in one forward pass of an evaluation of flat inputs
+EVALUATED_VALUES = 8_000_000  # input values in one forward pass of an evaluation
+
+
+class Classify:
+    """Cross-entropy in training, loss and error in percent at evaluation, on the valid and test splits."""
+
+    score, better = "test/error", "lower"
+
+    def __init__(self, data: Dataset, batch_size: int, seed: int) -> None:
+        examples = len(data.train.targets)
+        if batch_size > examples:
+            raise UserError(f"batch_size={batch_size}: the training set has {examples} examples")
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.sizes = {"inputs": tuple(data.train.inputs.shape[1:]), "outputs": data.classes}
+        self.clock = {"step": 1, "epoch": examples // batch_size}
+        # A model that always says the commonest class.
+        counts = torch.bincount(data.test.targets, minlength=data.classes)
+        self.chance = 100 * (1 - counts.max().item() / len(data.test.targets))
+
+    def order(self, epoch: int) -> Tensor:
+        """The order of the training examples in an epoch: a function of seed and epoch alone."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        targets = self.data.train.targets
+        return torch.randperm(len(targets), generator=generator).to(targets.device)
+
+    def batches(self, model: nn.Module, step: int) -> Iterator[Batch]:
+        """(inputs [batch, ...], targets [batch]): each epoch a new order, the incomplete last batch left out."""
+        inputs, targets = self.data.train.inputs, self.data.train.targets
+        epoch, first = divmod(step, self.clock["epoch"])
+        while True:
+            order = self.order(epoch)
+            for i in range(first, self.clock["epoch"]):
+                chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
+                yield inputs[chosen], targets[chosen]
+            epoch, first = epoch + 1, 0
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean cross-entropy, nats per example."""
+        inputs, targets = batch
+        return functional.cross_entropy(model(inputs), targets)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Loss (nats per example) and error (percent) on valid and test."""
+        found = {}
+        for name, split in (("valid", self.data.valid), ("test", self.data.test)):
+            found[f"{name}/loss"], found[f"{name}/error"] = assess(model, split)
+        return found
+
+
+def assess(model: nn.Module, split: Split) -> tuple[float, float]:
+    """Mean cross-entropy and error in percent over a split."""
+    size = max(1, min(EVALUATED, EVALUATED_VALUES // split.inputs[0].numel()))
+    loss, wrong = 0.0, 0
+    for inputs, targets in zip(split.inputs.split(size), split.targets.split(size)):
+        outputs = model(inputs).float()
+        loss += functional.cross_entropy(outputs, targets, reduction="sum").item()
+        wrong += int((outputs.argmax(1) != targets).sum())
+    return loss / len(split.targets), 100 * wrong / len(split.targets)
+
+
+@TASKS.register("classify", version=1)
+def classify(data: Dataset, batch_size: int, seed: int) -> Classify:
+    """Classification on `data` in batches of `batch_size`, ordered by `seed`."""
+    return Classify(data, batch_size, seed)

@@ -1,0 +1,80 @@
+"""The one training loop; it knows no task, no file and no clock on the wall."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from normtables.optim import Schedule
+from normtables.tasks import Task
+
+STOP = 50  # updates between two looks at whether the loss is still finite
+
+
+class Diverged(Exception):
+    """The training loss is no longer a finite number."""
+
+
+@dataclass
+class Position:
+    """Where a training stands: updates done, and the losses since the last row of the history."""
+
+    step: int = 0
+    losses: Tensor = field(default_factory=lambda: torch.zeros(()))
+    counted: int = 0
+
+    def mean_loss(self) -> float:
+        """The mean training loss since the last call (NaN where there was no update), and start anew."""
+        mean = self.losses.item() / self.counted if self.counted else float("nan")
+        self.losses, self.counted = torch.zeros_like(self.losses), 0
+        return mean
+
+
+def train(
+    task: Task,
+    stream: Iterator[Any],
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    steps: int,
+    every: int,
+    position: Position,
+) -> Iterator[Position]:
+    """Update the model until `steps`, pausing at every `every` updates and at STOPs; raises Diverged.
+
+    The caller may evaluate, write or save while the loop pauses; `position` is moved in place.
+    """
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])  # kept in the optimizer's state, so a resumed run has it too
+    while position.step < steps:
+        factor = schedule(position.step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        loss = task.loss(model, next(stream))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        position.losses += loss.detach()
+        position.counted += 1
+        position.step += 1
+        if position.step % STOP == 0 or position.step % every == 0 or position.step == steps:
+            if not torch.isfinite(position.losses):
+                raise Diverged(f"the training loss was not finite by update {position.step}")
+            yield position
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients for a while; every module's own mode is put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,97 @@
+"""The machine a run uses and the facts that its record keeps of it."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy
+import torch
+import torchvision
+from torch import nn
+
+from normtables import __version__
+from normtables.config import ROOT
+from normtables.errors import UserError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that runtime.device names; raises UserError where there is none such."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"runtime.device={name}: auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"runtime.device={name}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    return device
+
+
+def prepare(threads: int, tf32: bool, deterministic: bool) -> None:
+    """Set torch's global switches for the run that follows; every run sets them all, so none leaks into the next."""
+    if threads < 1:
+        raise UserError(f"runtime.threads={threads}: at least 1")
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    return {
+        "normtables": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+@cache
+def checkout() -> dict[str, Any]:
+    """The commit of the checkout and whether tracked files outside results/ differ from it; empty without git."""
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "", "dirty": True}
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def git(*words: str) -> str:
+    """What a git command prints, run in the checkout."""
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def processor(device: torch.device) -> str:
+    """The name of the processor that a device is."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe(model: nn.Module, device: torch.device, runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a record that are known before training."""
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "device": f"{device.type} ({processor(device)})",
+        "threads": runtime["threads"],
+        "compile": runtime["compile"],
+        "versions": versions(),
+        **checkout(),
+    }

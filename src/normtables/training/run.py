@@ -1,0 +1,254 @@
+"""From a configuration to a record: build the parts, run the loop, keep what it leaves."""
+
+import csv
+import hashlib
+import io
+import os
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from normtables.config import Auto, facts, id_of, steps_of
+from normtables.data import load
+from normtables.errors import UserError
+from normtables.models import MODELS, initialise
+from normtables.norms import METHODS, Kit
+from normtables.optim import OPTIMIZERS, SCHEDULES
+from normtables.records import DONE, Record, Store, write_whole
+from normtables.tasks import TASKS, Task
+from normtables.training import machine
+from normtables.training.loop import Diverged, Position, evaluating, train
+
+Row = dict[str, float]
+Report = Callable[[str, int, int, Row], None]  # (run id, updates done, updates in all, newest row)
+
+
+class Failed(Exception):
+    """A run that stopped on an unexpected error; its record says so."""
+
+
+def silent(run: str, step: int, steps: int, row: Row) -> None:
+    """A report to nobody."""
+
+
+def execute(cfg: DictConfig, report: Report = silent) -> Record:
+    """The record of a configuration: read where the run is done already, computed otherwise.
+
+    Raises UserError for what the user can mend (nothing is left behind) and Failed for any other error (record written).
+    """
+    known = facts(cfg)
+    run = id_of(known)
+    store = Store(cfg.results)
+    record = store.read(run)
+    if record and record.status in DONE:
+        return record
+    with store.claim(run) as mine:
+        if not mine:
+            raise UserError(f"run {run} is being computed by another process; the same command reads its record later")
+        folder = store.folder(run)
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
+        try:
+            record = Training(cfg, known, folder, report).record()
+        except UserError:
+            raise
+        except Exception as error:
+            write_whole(folder / "log.txt", traceback.format_exc())
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            store.write(Record(run, "failed", reason, known))
+            raise Failed(f"run {run} failed: {reason}; see {folder / 'log.txt'}") from error
+        store.write(record)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return record
+
+
+class Training:
+    """One run: its parts, its position and its history."""
+
+    def __init__(self, cfg: DictConfig, known: dict[str, Any], folder: Path, report: Report) -> None:
+        self.known, self.folder, self.report, self.runtime = known, folder, report, cfg.runtime
+        self.run = id_of(known)
+        self.device = machine.choose_device(cfg.runtime.device)
+        machine.prepare(cfg.runtime.threads, cfg.tf32, cfg.deterministic)
+        self.dtype = machine.DTYPES[cfg.precision]
+        data = load(known["dataset"], Path(cfg.data.root), cfg.seeds.data)
+        self.task: Task = TASKS.build(known["dataset"]["task"], on(data, self.device, self.dtype), cfg.batch_size, cfg.seeds.order)
+        self.steps = steps_of(cfg.budget, "budget", self.task.clock)
+        self.every = steps_of(cfg.evaluate, "evaluate", self.task.clock)
+        torch.manual_seed(cfg.seeds.weights)
+        self.model = self.build(cfg)
+        self.optimizer = OPTIMIZERS.build(known["optim"], self.model)
+        self.schedule = SCHEDULES.build(known["schedule"], self.task.clock, self.steps)
+        self.position = Position(losses=torch.zeros((), device=self.device, dtype=self.dtype))
+        self.rows: list[Row] = []
+        self.before = 0.0  # seconds spent by earlier, interrupted processes
+        self.stream: Iterator[Any] = iter(())
+
+    def build(self, cfg: DictConfig) -> nn.Module:
+        """The model on its device, initialised, prepared by the method, wrapped for precision and speed."""
+        method = METHODS.build(self.known["norm"])
+        model = MODELS.build(self.known["model"], Kit(method), self.task.sizes)
+        initialise(model, cfg.init)
+        model = model.to(self.device, self.dtype)
+        if cfg.runtime.channels_last is not Auto.off and len(self.task.sizes["inputs"]) == 3:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if cfg.precision == "bfloat16":
+            model.forward = torch.autocast(self.device.type, torch.bfloat16)(model.forward)
+        method.prepare(model, lambda: self.task.loss(model, next(self.task.batches(model, 0))), self.task.clock)
+        if cfg.runtime.compile:
+            model.compile()
+        return model
+
+    def record(self) -> Record:
+        """Train from the checkpoint or the start to the budget; a loss that is not finite ends the run as diverged."""
+        self.resume()
+        self.began = time.perf_counter()
+        saved = self.began
+        status, reason = "finished", ""
+        write_history(self.folder, self.rows)
+        try:
+            for position in self.pauses():
+                if position.step % self.every == 0 or position.step == self.steps:
+                    self.evaluate()
+                if time.perf_counter() - saved >= self.runtime.checkpoint:
+                    self.save()
+                    saved = time.perf_counter()
+        except Diverged as why:
+            status, reason = "diverged", str(why)
+        return self.result(status, reason)
+
+    def pauses(self) -> Iterator[Position]:
+        """The loop, on a stream that begins where the position stands."""
+        self.stream = self.task.batches(self.model, self.position.step)
+        return train(
+            self.task, self.stream, self.model, self.optimizer, self.schedule, self.steps, self.every, self.position
+        )
+
+    def seconds(self) -> float:
+        """Seconds of training and evaluation so far, those of interrupted processes included."""
+        return self.before + time.perf_counter() - self.began
+
+    def evaluate(self) -> None:
+        """Add a row to the history."""
+        step = self.position.step
+        with evaluating(self.model):
+            scores = self.task.evaluate(self.model)
+        units = {unit: step / steps for unit, steps in self.task.clock.items() if unit != "step"}
+        rate = self.optimizer.param_groups[0]["lr"]
+        row = {"step": step, **units, "seconds": round(self.seconds(), 3), "lr": rate}
+        self.rows.append({**row, "train/loss": self.position.mean_loss(), **scores})
+        append_history(self.folder, self.rows[-1], first=len(self.rows) == 1)
+        self.report(self.run, step, self.steps, self.rows[-1])
+
+    def save(self) -> None:
+        """Write a checkpoint from which the run goes on to the same numbers, bit for bit on the CPU."""
+        state = {
+            "run": self.run,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "position": vars(self.position),
+            "rows": self.rows,
+            "seconds": self.seconds(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
+
+    def resume(self) -> None:
+        """Take up the checkpoint where there is one; raises UserError for one that cannot be read."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        try:
+            content = path.read_bytes()
+            body, digest = content[:-4], int.from_bytes(content[-4:])
+            if zlib.crc32(body) != digest:
+                raise ValueError("its checksum is wrong")
+            state = torch.load(io.BytesIO(body), map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except Exception as error:
+            raise UserError(f"{path} is damaged ({first_line(error)}); delete it to start the run again") from error
+        self.position = Position(**state["position"])
+        self.rows, self.before = state["rows"], state["seconds"]
+        torch.set_rng_state(state["random"].cpu())
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+
+    def result(self, status: str, reason: str) -> Record:
+        """The record of the run as it stands."""
+        seconds = self.seconds()
+        if self.runtime.keep_weights:
+            torch.save(self.model.state_dict(), self.folder / "weights.pt")
+        score = {"name": self.task.score, "better": self.task.better, "chance": self.task.chance}
+        facts = machine.describe(self.model, self.device, self.runtime)
+        facts |= {"steps": self.position.step, "seconds": round(seconds, 3), "weights": digest_of(self.model)}
+        facts["steps_per_second"] = round(self.position.step / seconds, 3)
+        final = {k: v for k, v in self.rows[-1].items() if "/" in k} if self.rows else {}
+        return Record(self.run, status, reason, self.known, score, final, facts)
+
+
+def on(data: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A data set (nested dataclasses) with its tensors on a device, floating-point ones in the run's precision."""
+    if isinstance(data, torch.Tensor):
+        return data.to(device, dtype) if data.is_floating_point() else data.to(device)
+    if is_dataclass(data) and not isinstance(data, type):
+        return replace(data, **{f.name: on(getattr(data, f.name), device, dtype) for f in fields(data)})
+    return data
+
+
+def digest_of(model: nn.Module) -> str:
+    """Sixteen digits of the SHA-256 of all weights and buffers, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else str(tensor.item()).encode())
+    return digest.hexdigest()[:16]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def line(values: list[Any]) -> str:
+    """One line of CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(values)
+    return out.getvalue()
+
+
+def write_history(folder: Path, rows: list[Row]) -> None:
+    """Write the history as far as a checkpoint knows it, dropping what came after."""
+    header = [line(list(rows[0]))] if rows else []
+    write_whole(folder / "history.csv", "".join([*header, *(line(list(row.values())) for row in rows)]))
+
+
+def append_history(folder: Path, row: Row, first: bool) -> None:
+    """Add a row in a single write."""
+    text = (line(list(row)) if first else "") + line(list(row.values()))
+    try:
+        with (folder / "history.csv").open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; free space, and the same command goes on") from error
+
+
+def write_bytes(path: Path, body: bytes) -> None:
+    """Write a file with its checksum behind it, in one move."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(body + zlib.crc32(body).to_bytes(4))
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}; free space, and the same command goes on") from error
