@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from normtables.data.files import default_root
 from normtables.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,13 +31,13 @@ CHOICES = {"init": INITS, "precision": PRECISIONS}
 # Sections and keys that cannot change a number: paths, machine, mirrors. `seed` acts through `seeds` alone.
 MACHINE = ("data", "results", "runtime", "tracker", "seed", "frozen")
 
-# Settings added after the first records, each with the value at which it changes nothing and is left out of the hash.
+# Settings added after the first records, with the value at which each changes nothing and is left out of the hash.
 NEUTRAL: dict[str, Any] = {}
 
 
 @dataclass
 class Seeds:
-    """Where randomness comes from: initial weights and dropout; order of examples; the data's own draw (splits, subsets)."""
+    """Where randomness comes from: weights and dropout; order of examples; the data's own draw (splits, subsets)."""
 
     weights: int = II("seed")
     order: int = II("seed")
@@ -97,15 +97,9 @@ class Settings:
     frozen: str = ""
 
 
-def data_root() -> str:
-    """The folder of data sets: NORMTABLES_DATA, else normtables/data in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return os.environ.get("NORMTABLES_DATA") or str(Path(cache) / "normtables" / "data")
-
-
 def register_schema() -> None:
     """Make the typed root and the resolvers known to Hydra; calling it again changes nothing."""
-    OmegaConf.register_new_resolver("data_root", lambda _="": data_root(), replace=True)
+    OmegaConf.register_new_resolver("data_root", lambda: str(default_root()), replace=True)
     ConfigStore.instance().store(name="schema", node=Settings)
 
 
@@ -117,8 +111,8 @@ def require_checkout() -> None:
 
 def duration(text: str, what: str) -> tuple[float, str]:
     """`"100 epochs"` to (100.0, "epoch"); raises UserError for anything but a positive number and one unit."""
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)[ _]*([a-z]+)\s*", str(text))
-    amount = float(found[1]) if found and found[1].count(".") < 2 else 0.0
+    found = re.fullmatch(r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)[ _]*([a-z]+)\s*", str(text))
+    amount = float(found[1]) if found else 0.0
     if not found or amount <= 0 or not math.isfinite(amount):
         raise UserError(f"{what}={text}: write a positive number and a unit, for instance {what}=10epochs")
     return amount, found[2] if found[2] == "s" else found[2].removesuffix("s")
@@ -157,7 +151,10 @@ def plain(value: Any) -> Any:
 
 def facts(cfg: DictConfig) -> dict[str, Any]:
     """Every resolved setting that can change a number, as plain data."""
-    whole = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    try:
+        whole = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"configuration: {one_line(error)}") from error
     assert isinstance(whole, dict)
     kept = {str(k): plain(v) for k, v in whole.items() if k not in MACHINE and k != "hydra"}
     for key in ("budget", "evaluate"):
@@ -219,7 +216,7 @@ class Composer:
         return sorted({p.stem for folder in self.folders for p in (folder / group).glob("*.yaml")})
 
     def config(self, settings: Mapping[str, Any]) -> DictConfig:
-        """The configuration with these settings on top of the defaults; raises UserError for what is unknown or ill-typed."""
+        """The configuration with these settings on top of the defaults; UserError for unknown or ill-typed ones."""
         groups = {k: str(v) for k, v in settings.items() if k in GROUPS}
         for group, name in groups.items():
             names = self.choices(group)

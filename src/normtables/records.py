@@ -45,13 +45,16 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another folder with results=DIR") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free space or choose another folder with results=DIR"
+        ) from error
 
 
 def started(pid: int) -> str:
-    """The kernel's start time of a process on this host, or nothing when there is none."""
+    """The kernel's start time of a process on this host, or nothing when there is none or it is dead."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
@@ -59,14 +62,19 @@ def started(pid: int) -> str:
 def alive(claim: Path) -> bool:
     """Whether the process that holds a claim file still runs, as far as this host can tell."""
     try:
-        held = json.loads(claim.read_text())
+        text = claim.read_bytes()
         age = time.time() - claim.stat().st_mtime
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    except (OSError, ValueError):
-        return True  # being written at this moment
-    if held["host"] == socket.gethostname() and Path("/proc").exists():
-        return started(held["pid"]) == held["started"] != ""
+    except OSError:
+        return True  # this user may not look
+    try:
+        held = json.loads(text)
+        host, pid, start = held["host"], held["pid"], held["started"]
+    except (ValueError, LookupError, TypeError):
+        return age < HEARTBEAT  # being written at this moment, or its writer was killed in the middle
+    if host == socket.gethostname() and Path("/proc").exists():
+        return started(pid) == start != ""
     return age < STALE
 
 
@@ -89,10 +97,14 @@ class Store:
         path = self.folder(run) / "record.json"
         try:
             return Record(**json.loads(path.read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); delete it and the same command makes the run again") from error
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}); delete it and the same command makes the run again"
+            ) from error
 
     def records(self) -> Iterator[Record]:
         """All records, by id."""
@@ -126,7 +138,9 @@ class Store:
         try:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(whole.splitlines())]
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); delete the folder {path.parent} to make the run again") from error
+            raise UserError(
+                f"{path} is damaged ({error}); delete the folder {path.parent} to make the run again"
+            ) from error
 
     @contextlib.contextmanager
     def claim(self, run: str) -> Iterator[bool]:
@@ -143,6 +157,8 @@ class Store:
         finally:
             stop.set()
             path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # a run that could not even begin leaves nothing
 
 
 def take(path: Path) -> bool:
@@ -159,13 +175,18 @@ def take(path: Path) -> bool:
                 grave = path.with_name(f"claim.{os.getpid()}.dead")
                 with contextlib.suppress(FileNotFoundError):
                     path.rename(grave)  # one of several rescuers wins the rename
+                    if alive(grave):  # the winner's own claim, made since the look
+                        grave.rename(path)
+                        return False
                     grave.unlink()
             else:
                 with os.fdopen(handle, "w") as file:
                     file.write(me)
                 return True
     except OSError as error:
-        raise UserError(f"cannot write {path.parent}: {error.strerror}; choose another folder with results=DIR") from error
+        raise UserError(
+            f"cannot write {path.parent}: {error.strerror}; choose another folder with results=DIR"
+        ) from error
     return False
 
 

@@ -72,6 +72,8 @@ class Registry(Mapping[str, Entry[T]]):
         Raises UserError for an unknown name, an unknown or ill-typed setting, and a version that is not the code's.
         """
         options = dict(settings)
+        if "name" not in options:
+            raise UserError(f"the settings of a {self.what} lack its name; there are: {', '.join(self)}")
         name = options.pop("name")
         entry = lookup(self, name, self.what)
         version = options.pop("version", entry.version)
@@ -82,18 +84,22 @@ class Registry(Mapping[str, Entry[T]]):
 
 
 def check_options(factory: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:
-    """Raise UserError where `options` names a keyword the factory lacks or a value of another type."""
+    """Raise UserError where `options` names a keyword the factory lacks, a value of another type, or lacks one."""
     hints = typing.get_type_hints(factory)
-    keywords = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    parameters = [p for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    keywords = [p.name for p in parameters]
     for key, value in options.items():
         if key not in keywords:
             raise UserError(f"{what} has no setting {key!r}{nearest(key, keywords)}; it has: {', '.join(keywords)}")
         if not fits(value, hints[key]):
             raise UserError(f"{what}: {key}={value!r} should be {spelled(hints[key])}")
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in options]
+    if missing:
+        raise UserError(f"{what} lacks the settings {', '.join(missing)}")
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value (number, text, list, mapping, None) is of the annotated type; an int is a float, a bool is not."""
+    """Whether a plain value is of the annotated type; an int is a float, a bool is not."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True

@@ -1,4 +1,4 @@
-"""Files made from a data root's files, to be made once: parsed arrays, verdicts on checksums (standard library only)."""
+"""Files made once from a data root's files: parsed arrays, verdicts on checksums (standard library only)."""
 
 import contextlib
 import os

@@ -97,7 +97,7 @@ def mnist(root: Path, seed: int, *, valid: int = 10_000, scale: Scale = "unit", 
 def cifar10(root: Path, seed: int, *, valid: int = 5_000, scale: Scale = "unit", train: int | None = None) -> Dataset:
     """CIFAR-10, [N, 3, 32, 32]: the last `valid` training images are for validation; `seed` draws a subset only."""
     place = files.locate("cifar10", root)
-    read = _cifar_arrays if place.path("train_images.npy").exists() else _cifar_pickles
+    read = _cifar_arrays if place.layout.files[0].path.endswith(".npy") else _cifar_pickles
     return image_splits(*read(place), seed, valid, scale, train)
 
 

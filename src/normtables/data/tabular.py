@@ -116,7 +116,7 @@ def scale_numbers(parts: list[Floats], counts: list[str]) -> None:
         if name in counts:
             values = [np.log1p(rows) for rows in values]
         mean, deviation = values[0].mean(dtype=np.float64), values[0].std(dtype=np.float64)
-        factor = 1 / deviation if values[0].min() < values[0].max() else 0
+        factor = 1 / deviation if deviation > 0 else 0
         for part, rows in zip(parts, values):
             part[:, column] = (rows - mean) * factor
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from normtables.registry import Registry
 
@@ -12,19 +12,19 @@ Sizes = Mapping[str, Any]  # what the task says a model must fit: {"inputs": (1,
 MODELS: Registry[nn.Module] = Registry("model", "normtables.models")
 
 
-def glorot_uniform(weight: nn.Module) -> None:
+def glorot_uniform(weight: Tensor) -> None:
     """Glorot & Bengio 2010, equation 16: U(-a, a), a = sqrt(6 / (fan_in + fan_out)); bias 0."""
-    nn.init.xavier_uniform_(weight.weight)
+    nn.init.xavier_uniform_(weight)
 
 
-def he_normal(weight: nn.Module) -> None:
+def he_normal(weight: Tensor) -> None:
     """He et al. 2015, equation 10: N(0, 2 / fan_in); bias 0."""
-    nn.init.kaiming_normal_(weight.weight, nonlinearity="relu")
+    nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
-def lecun_normal(weight: nn.Module) -> None:
+def lecun_normal(weight: Tensor) -> None:
     """LeCun et al. 1998, section 4.6: N(0, 1 / fan_in); bias 0."""
-    nn.init.kaiming_normal_(weight.weight, nonlinearity="linear")
+    nn.init.kaiming_normal_(weight, nonlinearity="linear")
 
 
 INITS = {"glorot_uniform": glorot_uniform, "he_normal": he_normal, "lecun_normal": lecun_normal}
@@ -36,6 +36,6 @@ def initialise(model: nn.Module, scheme: str) -> None:
         return
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
-            INITS[scheme](layer)
+            INITS[scheme](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -15,7 +15,11 @@ def cnn4(kit: Kit, sizes: Sizes, *, widths: list[int], hidden: int, dropout: lis
     section 5). Ma & Klabjan give no widths: the defaults are those of the Keras example with the same skeleton.
     `widths` are the channels of the two stages, `dropout` the rates after each stage and after the hidden layer.
     """
+    if len(sizes["inputs"]) != 3 or min(sizes["inputs"][1:]) < 4:
+        raise UserError(f"model=cnn4 takes images of at least 4 x 4, not inputs of size {list(sizes['inputs'])}")
     channels, height, width = sizes["inputs"]
+    if min([*widths, hidden]) < 1:
+        raise UserError(f"model.widths={widths}, model.hidden={hidden}: every width is at least 1")
     if len(widths) != 2 or len(dropout) != 3 or not all(0 <= rate < 1 for rate in dropout):
         raise UserError(f"model.widths={widths} takes two widths, model.dropout={dropout} three rates in [0, 1)")
     layers: list[nn.Module] = []
@@ -25,5 +29,10 @@ def cnn4(kit: Kit, sizes: Sizes, *, widths: list[int], hidden: int, dropout: lis
         layers += [nn.MaxPool2d(2), nn.Dropout(rate)]
     flat = widths[1] * (height // 4) * (width // 4)
     return nn.Sequential(
-        *layers, nn.Flatten(), kit.linear(flat, hidden), kit.norm_act(hidden), nn.Dropout(dropout[2]), kit.head(hidden, sizes["outputs"])
+        *layers,
+        nn.Flatten(),
+        kit.linear(flat, hidden),
+        kit.norm_act(hidden),
+        nn.Dropout(dropout[2]),
+        kit.head(hidden, sizes["outputs"]),
     )

@@ -20,8 +20,8 @@ class Method:
     """A normalization method as what it may touch; every part is optional.
 
     norm: layer for `channels` features and `dims` trailing dimensions. wrap: around each weight layer. act: instead of
-    the model's own activation. shifts: the norm layer adds its own shift, so a bias before it is dropped. after: the norm
-    layer follows the nonlinearity. prepare(model, forward, clock): once, before training; `forward()` sends one batch
+    the model's own activation. shifts: the norm layer adds its own shift, so a bias before it is dropped. after: it
+    follows the nonlinearity. prepare(model, forward, clock): once, before training; `forward()` sends one batch
     through the model, `clock` maps a unit to its updates. settle(model, forwards): before scoring.
     """
 
@@ -54,7 +54,9 @@ class Kit:
         """A fully connected layer in front of `norm_act`: [n, inputs] to [n, outputs]."""
         return self.method.wrap(nn.Linear(inputs, outputs, bias=self.bias))
 
-    def conv(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, dims: int = 2) -> nn.Module:
+    def conv(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, dims: int = 2
+    ) -> nn.Module:
         """A convolution in front of `norm_act`: [n, inputs, ...] to [n, outputs, ...]."""
         return self.method.wrap(LAYERS[dims](inputs, outputs, kernel, stride, padding, bias=self.bias))
 

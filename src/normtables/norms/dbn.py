@@ -17,7 +17,8 @@ class DiminishingBatchNorm(nn.Module):
     """Ma & Klabjan (arXiv 1705.08011), Algorithm 1, for inputs [n, channels] or [n, channels, ...].
 
     Every training pass m takes the batch's mean mu and biased standard deviation sigma per channel and averages
-    lambda <- alpha(m) (mu, sigma) + (1 - alpha(m)) lambda; then y = gamma (x - lambda_mu) / (lambda_sigma + epsilon) + beta.
+    lambda <- alpha(m) (mu, sigma) + (1 - alpha(m)) lambda; then
+    y = gamma (x - lambda_mu) / (lambda_sigma + epsilon) + beta.
     The options are the readings of what the text leaves open; `dbn` lists them.
     """
 
@@ -42,7 +43,12 @@ class DiminishingBatchNorm(nn.Module):
         self.alpha, self.forward_through, self.gradient, self.count = alpha, forward_through, gradient, count
         self.initial, self.averaged, self.epsilon, self.epsilon_in = initial, averaged, epsilon, epsilon_in
         # torch's kernel computes this reading, and hands out what is averaged.
-        self.fused = (forward_through, gradient, averaged, epsilon_in) == ("batch", "batch", "inverse_sigma", "variance")
+        self.fused = (forward_through, gradient, averaged, epsilon_in) == (
+            "batch",
+            "batch",
+            "inverse_sigma",
+            "variance",
+        )
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("mu", torch.zeros(channels))
@@ -77,7 +83,7 @@ class DiminishingBatchNorm(nn.Module):
 
     def measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean and the statistic that is averaged, [channels] each."""
-        variance, mu = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+        variance, mu = torch.var_mean(x.to(self.mu.dtype), [0, *range(2, x.dim())], correction=0)
         if self.averaged == "variance":
             return mu, variance
         return mu, self.inverse_root(variance) if self.averaged == "inverse_sigma" else variance.clamp_min(1e-24).sqrt()
@@ -89,7 +95,7 @@ class DiminishingBatchNorm(nn.Module):
         return self.inverse_root(scale if self.averaged == "variance" else scale.square())
 
     def average(self, mu: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """lambda <- alpha(m) (mu, scale) + (1 - alpha(m)) lambda; the new lambda, with the gradient of its arguments."""
+        """lambda <- alpha(m) (mu, scale) + (1 - alpha(m)) lambda; with the gradient of its arguments."""
         self.passes += 1
         alpha = self.newest_weight()
         new = torch.lerp(self.mu, mu, alpha), torch.lerp(self.scale, scale, alpha)
@@ -130,11 +136,15 @@ def dbn(
 ) -> Method:
     """Ma & Klabjan, Diminishing Batch Normalization (arXiv 1705.08011), with the readings of its text as options.
 
-    alpha: weight of the newest batch, a number in [0, 1], "1/m" or "1/m^2". forward: what a training pass normalises with,
-    the averaged statistics (Algorithm 1) or the batch's (the average then serves the test alone). gradient: whether it flows
-    through the batch's part of the statistics (Algorithm 1: it does not). count: what m counts. initial: lambda^(0) is
-    mu 0 and statistic 1 (unit), both 0 (zero) or both drawn from U(0, 1) (random). averaged: the statistic that is averaged. position: before the
-    nonlinearity or after it. epsilon is added to sigma, or to the variance under the root (epsilon_in).
+    alpha: weight of the newest batch, a number in [0, 1], "1/m" or "1/m^2".
+    forward: what a training pass normalises with, the averaged statistics (Algorithm 1) or the batch's (the average
+    then serves the test alone).
+    gradient: whether it flows through the batch's part of the statistics (Algorithm 1: it does not).
+    count: what m counts.
+    initial: lambda^(0) is mean 0 and statistic 1 (unit), both 0 (zero) or both drawn from U(0, 1) (random).
+    averaged: the statistic that is averaged.
+    position: before the nonlinearity or after it.
+    epsilon: added to sigma, or to the variance under the root (epsilon_in).
     """
     if alpha not in ALPHAS and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
         raise UserError(f"norm.alpha={alpha}: a number from 0 to 1, '1/m' or '1/m^2'")
@@ -144,7 +154,9 @@ def dbn(
     def layer(channels: int, dims: int) -> nn.Module:
         return DiminishingBatchNorm(channels, alpha, forward, gradient, count, initial, averaged, epsilon, epsilon_in)
 
-    return Method(norm=layer, shifts=True, after=position == "after", prepare=count_epochs if count == "epoch" else count_updates)
+    return Method(
+        norm=layer, shifts=True, after=position == "after", prepare=count_epochs if count == "epoch" else count_updates
+    )
 
 
 def count_updates(model: nn.Module, forward: Callable[[], Tensor], clock: Mapping[str, int]) -> None:

@@ -21,6 +21,8 @@ def require_positive(**values: float) -> None:
 def sgd(model: nn.Module, *, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> Optimizer:
     """Stochastic gradient descent: v <- momentum v + g, w <- w - lr v, with g the gradient plus weight_decay w."""
     require_positive(lr=lr)
+    if not 0 <= momentum < 1 or (nesterov and not momentum):
+        raise UserError(f"optim.momentum={momentum}: a number in [0, 1), above 0 with optim.nesterov={nesterov}")
     return torch.optim.SGD(
         parameter_groups(model, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov, fused=True
     )

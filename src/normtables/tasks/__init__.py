@@ -11,7 +11,7 @@ from normtables.registry import Registry
 class Task(Protocol):
     """A kind of problem as the one training loop sees it.
 
-    score, better: the number that ranks a run, and "lower" or "higher". chance: that score of a model that learned nothing.
+    score, better: the number that ranks a run, and "lower" or "higher". chance: that of a model that learned nothing.
     sizes: what a model must fit. clock: updates per unit of a duration.
     """
 

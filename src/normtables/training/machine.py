@@ -5,11 +5,10 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
-import numpy
 import torch
-import torchvision
 from torch import nn
 
 from normtables import __version__
@@ -48,13 +47,8 @@ def prepare(threads: int, tf32: bool, deterministic: bool) -> None:
 @cache
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    return {
-        "normtables": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": numpy.__version__,
-    }
+    installed = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    return {"normtables": __version__, "python": platform.python_version(), **installed}
 
 
 @cache

@@ -42,7 +42,7 @@ def silent(run: str, step: int, steps: int, row: Row) -> None:
 def execute(cfg: DictConfig, report: Report = silent) -> Record:
     """The record of a configuration: read where the run is done already, computed otherwise.
 
-    Raises UserError for what the user can mend (nothing is left behind) and Failed for any other error (record written).
+    Raises UserError for what the user can mend (nothing is left behind) and Failed for any other error (recorded).
     """
     known = facts(cfg)
     run = id_of(known)
@@ -54,9 +54,10 @@ def execute(cfg: DictConfig, report: Report = silent) -> Record:
         if not mine:
             raise UserError(f"run {run} is being computed by another process; the same command reads its record later")
         folder = store.folder(run)
-        write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
         try:
-            record = Training(cfg, known, folder, report).record()
+            training = Training(cfg, known, folder, report)
+            write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
+            record = training.record()
         except UserError:
             raise
         except Exception as error:
@@ -79,7 +80,9 @@ class Training:
         machine.prepare(cfg.runtime.threads, cfg.tf32, cfg.deterministic)
         self.dtype = machine.DTYPES[cfg.precision]
         data = load(known["dataset"], Path(cfg.data.root), cfg.seeds.data)
-        self.task: Task = TASKS.build(known["dataset"]["task"], on(data, self.device, self.dtype), cfg.batch_size, cfg.seeds.order)
+        self.task: Task = TASKS.build(
+            known["dataset"]["task"], on(data, self.device, self.dtype), cfg.batch_size, cfg.seeds.order
+        )
         self.steps = steps_of(cfg.budget, "budget", self.task.clock)
         self.every = steps_of(cfg.evaluate, "evaluate", self.task.clock)
         torch.manual_seed(cfg.seeds.weights)
@@ -98,7 +101,7 @@ class Training:
         initialise(model, cfg.init)
         model = model.to(self.device, self.dtype)
         if cfg.runtime.channels_last is not Auto.off and len(self.task.sizes["inputs"]) == 3:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         if cfg.precision == "bfloat16":
             model.forward = torch.autocast(self.device.type, torch.bfloat16)(model.forward)
         method.prepare(model, lambda: self.task.loss(model, next(self.task.batches(model, 0))), self.task.clock)
@@ -211,7 +214,11 @@ def digest_of(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else str(tensor.item()).encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            if tensor.dim()
+            else str(tensor.item()).encode()
+        )
     return digest.hexdigest()[:16]
 
 

@@ -1,0 +1,198 @@
+"""What the commands other than `run` do: plan, table, runs, compare, errata, data. Imports no torch."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from normtables.config import EXPERIMENTS, MACHINE, Composer
+from normtables.data import files
+from normtables.errors import UserError, lookup
+from normtables.pool import Job, default_jobs, run_all
+from normtables.progress import board, clock, say
+from normtables.records import Store, write_whole
+from normtables.report import csv_text, errata, errata_markdown, runs_index, write
+from normtables.sweep import grid
+from normtables.tables import collect as tables
+from normtables.tables.claims import changed_verdicts, judge
+from normtables.tables.plan import Plan, missing, plan, summary
+from normtables.tables.spec import load
+
+ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
+
+
+def planned(options: Namespace, composer: Composer) -> Plan:
+    """The plan that --tier and the table's number or file name."""
+    return plan(load(options.table), options.tier, composer)
+
+
+def machine_settings(options: Namespace, composer: Composer) -> dict[str, Any]:
+    """The settings on a table command: of the machine only, a table's own come from its file."""
+    [settings] = grid(options.settings, composer)[:1]
+    for key in settings:
+        if key.split(".")[0] not in (set(MACHINE) | {"tracker"}) - {"seed", "frozen"}:
+            raise UserError(f"{key}: a table's settings stand in its file; here, set data.root, runtime.* or tracker")
+    return settings | {"results": str(Path(options.results).resolve())}
+
+
+def plan_command(options: Namespace) -> int:
+    """List a table's runs by state, with what the missing ones need."""
+    composer, store = Composer(options.conf_dir), Store(options.results)
+    found = planned(options, composer)
+    frame = summary(found, store)
+    if options.json:
+        say(frame.to_json(orient="records", indent=1))
+        return 0
+    say(f"Table {found.spec.table}, tier {found.tier}: {len(found.cells)} cells, {len(frame)} runs")
+    for state, part in frame.groupby("state", sort=False):
+        say(f"  {state}: {len(part)}")
+    for run in frame.to_dict("records"):
+        axes = ", ".join(f"{key}={value}" for key, value in run["axes"].items())
+        place = [" ".join(run["rows"]), "/".join(run["columns"]), " | ".join(run["readings"]), axes]
+        say(f"{run['id']}  {run['state']:<11}  {'; '.join(filter(None, place))}")
+    say(needs(found, frame, store))
+    return 0
+
+
+def needs(found: Plan, frame: pd.DataFrame, store: Store) -> str:
+    """Hours, disk and download size of what is still to be made."""
+    todo = frame[frame["state"].isin(["failed", "interrupted", "missing"])]
+    seconds, unknown = todo["seconds"].sum(), int(todo["seconds"].isna().sum())
+    text = f"to run: {len(todo)} runs, {clock(seconds)} on one worker"
+    text += f" and {unknown} runs of unknown length" if unknown else ""
+    return (
+        f"{text}; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {downloads(found) / 1e6:.0f} MB to download"
+    )
+
+
+def run_bytes(store: Store) -> float:
+    """The mean size of the newest runs' folders in bytes, 20 kB where there is none."""
+    sizes = [sum(p.stat().st_size for p in store.folder(run).iterdir()) for run in store.ids()[:20]]
+    return sum(sizes) / len(sizes) if sizes else 20_000.0
+
+
+def downloads(found: Plan) -> int:
+    """The bytes that a plan's data sets still need, as far as the default data root can tell."""
+    names = {str(run.facts["dataset"]["name"]) for run in found.runs.values()}
+    return sum(files.download_bytes(name, files.default_root()) for name in names)
+
+
+def table_command(options: Namespace) -> int:
+    """Collect a table from its records, judge and draw it; with --run make what is missing first. 1: runs failed."""
+    composer, store = Composer(options.conf_dir), Store(options.results)
+    settings = machine_settings(options, composer)
+    found = planned(options, composer)
+    failures = make_missing(found, options, settings, composer, store) if options.run else []
+    folder = Path(options.results) / found.tier / file_name(found)
+    old = folder / "claims.csv"
+    before = pd.read_csv(old, dtype=str, keep_default_na=False) if old.exists() else None
+    claims = judge(found, tables.samples(found, store), store)
+    write(found, tables.collect(found, store), claims, tables.readings(found, store), store, folder)
+    write_whole(Path(options.results) / "runs.csv", csv_text(runs_index(store)))
+    for change in changed_verdicts(before, claims) if before is not None else []:
+        say(f"verdict changed: {change}")
+    for claim in claims.itertuples():
+        say(f"{claim.claim} {claim.verdict}: {claim.says} ({claim.evidence})")
+    say(f"written: {folder / 'table.md'}")
+    for run, reason in failures:
+        say(f"failed: {run}: {reason}")
+    return 1 if failures else 0
+
+
+def file_name(found: Plan) -> str:
+    """table_03, or the name in a user's own file."""
+    number = found.spec.table
+    return f"table_{number:02}" if isinstance(number, int) else str(number)
+
+
+def make_missing(
+    found: Plan, options: Namespace, settings: dict[str, Any], composer: Composer, store: Store
+) -> list[tuple[str, str]]:
+    """Make the runs of a plan that are not there; (id, reason) of each that failed."""
+    todo = missing(found, store)
+    workers = default_jobs() if options.jobs is None else options.jobs
+    if workers < 1:
+        raise UserError(f"--jobs {workers} (JOBS={workers}): at least 1 worker process")
+    if not todo:
+        return []
+    frame = summary(found, store)
+    count = f"{len(todo)} of {len(found.runs)} runs to make on {workers} workers"
+    say(f"Table {found.spec.table}, tier {found.tier}: {count}")
+    confirm(frame["seconds"].sum() / workers, downloads(found), needs(found, frame, store), options.yes)
+    jobs = [Job(run.id, OmegaConf.to_yaml(composer.config({**run.settings, **settings}), resolve=True)) for run in todo]
+    with board(len(jobs)) as shown:
+        run_all(jobs, workers, shown.tell)
+    return shown.failures
+
+
+def confirm(seconds: float, download: float, text: str, yes: bool) -> None:
+    """Ask before more than an hour or a gigabyte; raises UserError where nobody says yes."""
+    if yes or (seconds <= ASK_SECONDS and download <= ASK_BYTES):
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{text}: that is more than an hour or a gigabyte; say --yes (make: YES=1) to go ahead")
+    if input(f"{text}. Go ahead? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("nothing was run")
+
+
+def runs_command(options: Namespace) -> int:
+    """List the runs of a store, those that satisfy every --where."""
+    frame = runs_index(Store(options.results))
+    for condition in options.where:
+        key, _, value = condition.partition("=")
+        if key not in frame:
+            lookup({name: name for name in frame.columns}, key, "column of runs.csv")
+        frame = frame[frame[key].map(spelled) == value]
+    if options.json:
+        say(frame.to_json(orient="records", indent=1))
+    else:
+        shown = ["id", "status", "model.name", "norm.name", "dataset.name", "optim.lr", "seeds.weights", "score"]
+        say(frame.reindex(columns=shown).to_string(index=False, na_rep="") if len(frame) else "no runs")
+    return 0
+
+
+def spelled(value: Any) -> str:
+    """A value as a user writes it: integral numbers without a point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def compare_command(options: Namespace) -> int:
+    """Show the settings in which runs differ and their final scores, side by side."""
+    store = Store(options.results)
+    frame = runs_index(store).set_index("id")
+    for run in options.runs:
+        lookup({name: name for name in frame.index}, run, "run")
+    part = frame.loc[options.runs].dropna(axis=1, how="all").T
+    differs = part.map(str).nunique(axis=1) > 1
+    say(part[differs].to_string(na_rep=""))
+    return 0
+
+
+def errata_command(options: Namespace) -> int:
+    """List every cell where the survey and its source differ."""
+    specs = [load(path) for path in sorted(EXPERIMENTS.glob("table_*.yaml"))]
+    say(errata(specs).to_json(orient="records", indent=1) if options.json else errata_markdown(specs))
+    return 0
+
+
+def data_command(options: Namespace) -> int:
+    """List the data sets, or fetch one."""
+    root = Path(options.root).expanduser() if options.root else files.default_root()
+    if options.action == "fetch":
+        for name in options.names:
+            files.fetch(name, root)
+            say(f"{name}: {files.state(name, root)}")
+        return 0
+    listing = files.listing(root)
+    if options.json:
+        say(json.dumps(listing, indent=1))
+        return 0
+    say(f"data root: {root}")
+    for found in listing:
+        place = found["where"] if found["state"] in ("present", "embedded") else found["how"]
+        say(f"{found['name']:<10} {found['state']:<9} {found['bytes'] / 1e6:8.1f} MB  {place}")
+    return 0

@@ -1,0 +1,80 @@
+"""The thin entry behind `normtables run`: what Hydra and its launchers pickle. Imports no torch before a run starts."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from normtables.config import CONF, Composer, Settings, register_schema, require_checkout
+from normtables.errors import UserError
+
+
+def run(arguments: Sequence[str]) -> None:
+    """`normtables run ARGUMENTS`: check every setting first; one run is made here, a sweep is handed to Hydra."""
+    require_checkout()
+    register_schema()
+    words, folders = without_folders(arguments)
+    settings = [w for w in words if not w.startswith("-") and w not in ("job", "hydra", "all")]
+    if not any(word.startswith("+sweep=") for word in words):  # a sweep file's settings come first: checked there
+        configs = check(settings, folders)
+        if len(settings) == len(words):
+            if len(configs) > 1:
+                raise UserError(f"these settings make {len(configs)} runs: add -m for a sweep")
+            make(configs[0])
+            return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
+    search = [f"hydra.searchpath=[{','.join('file://' + f for f in folders)}]"] if folders else []
+    before, sys.argv = sys.argv, ["normtables run", *words, *search]
+    try:
+        job()
+    finally:
+        sys.argv = before
+
+
+def without_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words without `--conf-dir DIR`, and those folders."""
+    words, folders = [], []
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--conf-dir":
+            folders.append(os.path.abspath(next(rest, "")))
+        else:
+            words.append(word)
+    return words, folders
+
+
+def check(settings: Sequence[str], folders: Sequence[str]) -> list[DictConfig]:
+    """The configuration of every run that the settings ask for; raises UserError for the first that cannot be."""
+    from normtables.sweep import grid
+
+    composer = Composer(folders)
+    return [composer.config(point) for point in grid(settings, composer)]
+
+
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+def job(cfg: DictConfig) -> str:
+    """One run of a sweep, from the frozen configuration that it names; the record's status."""
+    return make(cfg)
+
+
+def make(cfg: DictConfig) -> str:
+    """Make a run and show it; the record's status."""
+    from normtables.progress import board
+    from normtables.training.run import execute
+
+    if cfg.frozen:
+        cfg = thaw(cfg.frozen)
+    with board(1) as shown:
+        record = execute(cfg, shown.row)
+        shown.end(record.id, record.status, record.reason, record.final, record.facts["seconds"])
+    return record.status
+
+
+def thaw(path: str) -> DictConfig:
+    """The configuration kept in a file; raises UserError where it cannot be read."""
+    try:
+        return OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.load(path))  # type: ignore[return-value]
+    except Exception as error:
+        raise UserError(f"frozen={path}: {(str(error).splitlines() or ['cannot be read'])[0]}") from error

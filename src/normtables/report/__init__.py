@@ -1,0 +1,57 @@
+"""How tables, claims and runs are shown: `write` puts a table's files into a folder, byte-equal when re-made."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from normtables.errors import UserError
+from normtables.records import Store
+from normtables.report.figure import draw
+from normtables.report.grid import grid_of
+from normtables.report.latex import tabulars
+from normtables.report.markdown import page
+from normtables.report.misprints import errata, errata_markdown
+from normtables.report.provenance import origins
+from normtables.report.runs import runs_index
+from normtables.tables.plan import Plan
+
+__all__ = ["csv_text", "errata", "errata_markdown", "put", "runs_index", "write"]
+
+
+def write(
+    plan: Plan, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, store: Store, folder: Path
+) -> list[Path]:
+    """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv, provenance.json; UserError where that fails."""
+    grid, sources = grid_of(plan, table), origins(plan, store)
+    return put(
+        folder,
+        {
+            "table.csv": csv_text(table),
+            "table.md": page(plan, grid, claims, readings, sources),
+            "table.tex": tabulars(grid),
+            **draw(grid),
+            "claims.csv": csv_text(claims),
+            "provenance.json": sources.text(),
+        },
+    )
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV, numbers to ten digits."""
+    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def put(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files into a folder, each in one move; raises UserError where the folder cannot be written."""
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            path, part = folder / name, folder / f"{name}.{os.getpid()}.part"
+            part.write_bytes(content if isinstance(content, bytes) else content.encode())
+            paths.append(part.replace(path))
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder with results=DIR") from error
+    return paths

@@ -1,0 +1,134 @@
+"""The figure beside a table: one panel a column, our means with their intervals against the published numbers."""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from normtables.report.grid import Grid, Shown
+
+BLUE, ORANGE, BLACK, GREY = "#0072B2", "#E69F00", "#000000", "#666666"  # Okabe and Ito's colours for every eye
+SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "normtables", "font.size": 9.0, "axes.axisbelow": True}
+DECADE = 10  # values that span more than this get a logarithmic axis
+WIDE = 3  # panels side by side
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Matplotlib's own defaults and the settings of this project, whatever the user's files say."""
+    with matplotlib.style.context(["default", SETTINGS]):
+        yield
+
+
+def draw(grid: Grid) -> dict[str, bytes]:
+    """The figure as figure.png and figure.svg, without a date and byte for byte the same when made again."""
+    with plain_style():
+        return images(panels(grid))
+
+
+def images(figure: Figure) -> dict[str, bytes]:
+    """A figure as PNG and SVG, without a date and byte for byte the same when made again; call it in `plain_style`."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "normtables"})
+    return {"figure.png": png.getvalue(), "figure.svg": svg.getvalue()}
+
+
+def panels(grid: Grid) -> Figure:
+    """One panel for each column that has a number, row labels on the left, one legend for all."""
+    columns = [c for c in grid.columns if any(c in grid.of(row) for row in grid.rows)]
+    down = max(1, math.ceil(len(columns) / WIDE))
+    across = max(1, math.ceil(len(columns) / down))
+    figure = Figure(figsize=(2.0 + 2.9 * across, 1.3 + down * (0.8 + 0.24 * len(grid.rows))), layout="constrained")
+    figure.suptitle(grid.title, fontsize=10)
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
+    handles: dict[str, Artist] = {}
+    for ax, column in zip(axes.flat, columns):
+        panel(ax, grid, column)
+        found, labels = ax.get_legend_handles_labels()
+        handles |= dict(zip(labels, found))
+    for ax in list(axes.flat)[len(columns) :]:
+        ax.set_visible(False)
+    if handles:
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(handles), "frameon": False}
+        figure.legend([handles[label] for label in sorted(handles)], sorted(handles), **place)
+    return figure
+
+
+def panel(ax: Axes, grid: Grid, column: str) -> None:
+    """One column: rows from top to bottom, survey, original and ours a little apart."""
+    cells = [grid.of(row).get(column) for row in grid.rows]
+    points(ax, [(cell.survey, y + 0.22) for y, cell in enumerate(cells) if cell], "survey", "s", ORANGE)
+    points(ax, [(cell.original, y) for y, cell in enumerate(cells) if cell], "source", "x", BLACK)
+    intervals(ax, cells)
+    for y, cell in enumerate(cells):
+        if cell and cell.trouble:
+            where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+            ax.annotate(cell.trouble, (0.02, y - 0.22), color=GREY, fontsize=7, **where)
+    ax.set_title(grid.heads[column], fontsize=9)
+    ax.set_yticks(range(len(grid.rows)), grid.rows)
+    ax.set_ylim(len(grid.rows) - 0.4, -0.6)
+    ax.grid(axis="x", color="0.9")
+    ax.spines[["top", "right"]].set_visible(False)
+    if spans(cells):
+        logarithmic(ax, cells)
+
+
+def points(ax: Axes, found: Sequence[tuple[float, float]], label: str, marker: str, color: str) -> None:
+    """The published numbers of one kind, those that are known."""
+    found = [(x, y) for x, y in found if math.isfinite(x)]
+    if found:
+        hollow: dict[str, Any] = {"linestyle": "", "markersize": 5, "markerfacecolor": "none"}
+        ax.plot(*zip(*found), marker=marker, color=color, label=label, **hollow)
+
+
+def intervals(ax: Axes, cells: Sequence[Shown | None]) -> None:
+    """Our means, with 95 % intervals where there are enough runs for one."""
+    found = [(y, cell) for y, cell in enumerate(cells) if cell and math.isfinite(cell.ours)]
+    if found:
+        spread = [gaps(cell) if math.isfinite(cell.low) else (0.0, 0.0) for _, cell in found]
+        ax.errorbar(
+            [cell.ours for _, cell in found],
+            [y - 0.22 for y, _ in found],
+            xerr=list(zip(*spread)),
+            fmt="o",
+            markersize=4,
+            capsize=2,
+            color=BLUE,
+            label="ours, 95 % interval",
+        )
+
+
+def gaps(cell: Shown) -> tuple[float, float]:
+    """How far the interval reaches to the left and to the right of the mean, which a bootstrap may leave outside."""
+    return max(cell.ours - cell.low, 0.0), max(cell.high - cell.ours, 0.0)
+
+
+def numbers(cells: Sequence[Shown | None]) -> list[float]:
+    """Every number of a column but the ends of intervals."""
+    return [v for cell in cells if cell for v in (cell.survey, cell.original, cell.ours) if math.isfinite(v)]
+
+
+def spans(cells: Sequence[Shown | None]) -> bool:
+    """Whether a column's positive numbers span more than a decade."""
+    known = numbers(cells)
+    return bool(known) and min(known) > 0 and max(known) > DECADE * min(known)
+
+
+def logarithmic(ax: Axes, cells: Sequence[Shown | None]) -> None:
+    """A logarithmic axis around a column's numbers, however far down an interval reaches."""
+    known = numbers(cells)
+    ends = [cell.high for cell in cells if cell and math.isfinite(cell.high)]
+    ax.set_xscale("log")
+    ax.set_xlim(min(known) / 1.4, max(known + ends) * 1.2)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())

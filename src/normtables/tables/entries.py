@@ -1,0 +1,319 @@
+"""The entries of a table file: each with the function that checks and reads it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from normtables.config import duration
+from normtables.errors import UserError
+from normtables.tables.node import Node
+from normtables.tables.reading import BETTER, Rule, metric, rule
+
+Settings = Mapping[str, Any]
+Axes = Mapping[str, tuple[Any, ...]]
+
+MARKS = ("verified", "secondary", "memory", "unknown")
+COMBINE = ("mean", "rank_difference", "relative_rank_difference")
+COLUMN = (
+    "tiers",
+    "set",
+    "score",
+    "read",
+    "take",
+    "better",
+    "unit",
+    "scale",
+    "stand_in",
+    "rows",
+    "over",
+    "combine",
+    "relative_to",
+)
+CLAIM = ("id", "says", "kind", "columns", "rows")
+# kind of claim -> the keys it needs beside id, says, kind, columns and rows
+CLAIMS = {
+    "better": ("than", "by"),
+    "equal": ("within",),
+    "constant": ("equals", "within"),
+    "order": ("by",),
+    "fails": ("how",),
+    "first": ("than",),
+}
+
+
+def settings(node: Node) -> dict[str, Any]:
+    """Plain settings, dotted keys to values; budget and evaluate are an amount of one unit (`100epochs`)."""
+    found = {}
+    for key, value in node.items():
+        if key in ("budget", "evaluate"):
+            try:
+                duration(value.text(), key)
+            except UserError as error:
+                raise value.error(str(error)) from None
+        elif isinstance(value.value, dict) and "." not in key:
+            raise value.error(f"settings are flat: write {key}.{next(iter(value.value), 'name')}: ... instead")
+        found[key] = value.value
+    return found
+
+
+def axes(node: Node) -> dict[str, tuple[Any, ...]]:
+    """Settings to the lists of values they take."""
+    return {key: tuple(n.value for n in value.list()) for key, value in node.items()}
+
+
+def running(rows: Mapping[str, "Row"]) -> list[str]:
+    """Names of the rows that are run."""
+    return [name for name, r in rows.items() if not r.quoted]
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One way in which a tier (all, when none is named) differs from the source's protocol."""
+
+    says: str
+    tiers: tuple[str, ...] = ()
+
+
+def departure(node: Node, tiers: Mapping[str, "Tier"]) -> Departure:
+    """One entry of `departures`: text, or {says, tiers}."""
+    if isinstance(node.value, str):
+        return Departure(node.value)
+    f = node.fields(("says", "tiers"), required=("says", "tiers"))
+    return Departure(f["says"].text(), f["tiers"].many_of(tiers, "tier"))
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A size of the table: settings, the axes that repeat a run, grids that replace those of the same key in `tune`.
+
+    Where the `baseline` row does not clearly beat chance (or rarely reaches its goal), claims say "too few runs".
+    """
+
+    name: str
+    settings: Settings
+    repeat: Axes
+    tune: Axes = field(default_factory=dict)
+    baseline: str = ""
+
+
+def tier(node: Node, name: str) -> Tier:
+    """One entry of `tiers`."""
+    f, none = node.fields(("set", "repeat", "tune", "baseline"), required=("repeat",)), Node({}, node.where)
+    baseline = f["baseline"].text() if "baseline" in f else ""
+    return Tier(name, settings(f.get("set", none)), axes(f["repeat"]), axes(f.get("tune", none)), baseline)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A labelled bundle of settings; a quoted row is printed from the source and never run."""
+
+    name: str
+    settings: Settings
+    quoted: bool = False
+    tune: Axes = field(default_factory=dict)
+
+
+def row(node: Node, name: str, runnable: bool) -> Row:
+    """One entry of `rows`: `quoted` or {set, tune}."""
+    if node.value == "quoted":
+        return Row(name, {}, quoted=True)
+    f = node.fields(("set", "tune"))
+    if runnable and not (f.get("set") and f["set"].value):
+        raise node.error("this row has no settings; write {set: {...}} or quoted")
+    none = Node({}, node.where)
+    return Row(name, settings(f.get("set", none)), tune=axes(f.get("tune", none)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a column is at one tier: further settings, the rows it has (all, when none is named), data sets to fold."""
+
+    settings: Settings
+    rows: tuple[str, ...] = ()
+    over: Axes = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One printed column: settings, the score and the rule that reads it, which way is better, how cells are folded.
+
+    What was read is multiplied by `scale` (1e-6 for millions of steps); a quoted column is printed and never run.
+    """
+
+    name: str
+    tiers: Mapping[str, Part]
+    settings: Settings
+    score: str
+    read: Rule
+    better: str
+    take: str = ""
+    unit: str = ""
+    scale: float = 1.0
+    stand_in: str = ""
+    rows: tuple[str, ...] = ()
+    over: Axes = field(default_factory=dict)
+    combine: str = "mean"
+    relative_to: Mapping[str, str] = field(default_factory=dict)
+    quoted: bool = False
+
+
+def column(
+    node: Node, name: str, tiers: Mapping[str, Tier], rows: Mapping[str, Row], shared: Mapping[str, Node]
+) -> Column:
+    """One entry of `columns`; `shared` is what the table says for all of them (over, combine)."""
+    if node.value == "quoted":
+        return Column(name, {t: Part({}) for t in tiers}, {}, "", Rule("last"), "", quoted=True)
+    f = {**shared, **node.fields(COLUMN, required=("score", "read", "better"))}
+    none = Node({}, node.where)
+    relative = f.get("relative_to", none)
+    if isinstance(relative.value, str):
+        relative = Node(dict.fromkeys((n for n, r in rows.items() if not r.quoted), relative.value), relative.where)
+    score, better = metric(f["score"]), f["better"].one_of(BETTER, "direction")
+    return Column(
+        name,
+        tiers={t: part(n, rows) for t, n in column_tiers(f.get("tiers"), tiers)},
+        settings=settings(f.get("set", none)),
+        score=score,
+        read=rule(f["read"], running(rows)),
+        better=better,
+        take=f["take"].text() if "take" in f else "",
+        unit=f["unit"].text() if "unit" in f else "",
+        scale=f["scale"].number() if "scale" in f else 1.0,
+        stand_in=f["stand_in"].text() if "stand_in" in f else "",
+        rows=f["rows"].many_of(rows, "row") if "rows" in f else (),
+        over=axes(f.get("over", none)),
+        combine=f["combine"].one_of(COMBINE, "way to combine") if "combine" in f else "mean",
+        relative_to={own: n.one_of(running(rows), "row that is run") for own, n in relative.items()},
+    )
+
+
+def column_tiers(node: Node | None, tiers: Mapping[str, Tier]) -> Iterator[tuple[str, Node]]:
+    """The tiers of a column: all, a list of names, or names with what is particular there."""
+    if node is None:
+        yield from ((name, Node({}, "")) for name in tiers)
+    elif isinstance(node.value, dict):
+        yield from ((Node(name, n.where).one_of(tiers, "tier"), n) for name, n in node.items())
+    else:
+        yield from ((name, Node({}, node.where)) for name in node.many_of(tiers, "tier"))
+
+
+def part(node: Node, rows: Mapping[str, Row]) -> Part:
+    """A column at one tier."""
+    f, none = node.fields(("set", "rows", "over")), Node({}, node.where)
+    names = f["rows"].many_of(rows, "row") if "rows" in f else ()
+    return Part(settings(f.get("set", none)), names, axes(f.get("over", none)))
+
+
+@dataclass(frozen=True)
+class Choose:
+    """How `tune` is removed: the setting with the best mean of this reading over the repeats of a cell."""
+
+    by: str
+    read: Rule
+    better: str
+    ties: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose(node: Node) -> Choose:
+    """How tuned settings are chosen; a score that is not of the validation split needs as_published: true."""
+    f = node.fields(("by", "read", "better", "ties", "as_published"), required=("by", "read", "better"))
+    by = metric(f["by"])
+    if not by.startswith("valid/") and not ("as_published" in f and f["as_published"].flag()):
+        raise f["by"].error(f"{by!r} is not a validation score (valid/...); a source that chose so: as_published: true")
+    ties = {key: n.one_of(BETTER, "direction") for key, n in f["ties"].items()} if "ties" in f else {}
+    return Choose(by, rule(f["read"], ()), f["better"].one_of(BETTER, "direction"), ties)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number: what the survey and its source print (NaN: nothing), how well the latter is known."""
+
+    survey: float
+    original: float
+    mark: str
+    note: str = ""
+
+
+def published(
+    node: Node, rows: Mapping[str, Row], columns: Mapping[str, Column]
+) -> Iterator[tuple[tuple[str, str], Published]]:
+    """Published numbers, row -> column -> [survey, original, mark] or [survey, original, mark, note]."""
+    for name, cells in node.items():
+        Node(name, node.where).one_of(rows, "row")
+        for col, cell in cells.items():
+            Node(col, cells.where).one_of(columns, "column")
+            if columns[col].stand_in:
+                raise cell.error(f"the column {col!r} is a stand-in and has no published numbers")
+            values = cell.list()
+            if len(values) not in (3, 4):
+                raise cell.error(f"should be [survey, original, mark] or with a note, not {cell.value!r}")
+            survey, original = (math.nan if n.value is None else n.number() for n in values[:2])
+            note = values[3].text() if len(values) == 4 else ""
+            yield (name, col), Published(survey, original, values[2].one_of(MARKS, "mark"), note)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Unknown details of the source, tried one option at a time against the published numbers of one column."""
+
+    column: str
+    tier: str
+    settings: Settings
+    options: Mapping[str, Settings]
+    default: str
+    because: str
+
+
+def readings(node: Node, tiers: Mapping[str, Tier], columns: Mapping[str, Column]) -> Readings:
+    """The `readings` section."""
+    keys = ("column", "tier", "set", "options", "default", "because")
+    f = node.fields(keys, required=keys)
+    options = {name: settings(n) for name, n in f["options"].items()}
+    name, at = f["column"].one_of(columns, "column"), f["tier"].one_of(tiers, "tier")
+    if at not in columns[name].tiers:
+        raise f["tier"].error(f"the column {name!r} does not exist at the tier {at!r}")
+    default = f["default"].one_of(options, "option")
+    return Readings(name, at, settings(f["set"]), options, default, f["because"].text())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence about rows in each of some columns, to be judged; `than` is a row, `than_column` a column instead."""
+
+    id: str
+    says: str
+    kind: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    than: str = ""
+    than_column: str = ""
+    by: float = 0.0
+    within: float = 0.0
+    equals: float = math.nan
+    how: str = ""
+
+
+def claim(node: Node, rows: Mapping[str, Row], columns: Mapping[str, Column]) -> Claim:
+    """One entry of `claims`; its kind says which keys it needs."""
+    if isinstance(node.value, dict) and isinstance(node.value.get("id"), str):
+        node = Node(node.value, f"{node.where.rpartition('[')[0]}.{node.value['id']}")
+    f = node.fields((*CLAIM, "than", "than_column", "by", "within", "equals", "how"), required=CLAIM)
+    kind = f["kind"].one_of(CLAIMS, "kind of claim")
+    needs = {"than_column" if key == "than" and "than_column" in f else key for key in CLAIMS[kind]}
+    if f.keys() - set(CLAIM) != needs:
+        raise node.error(f"a claim of the kind {kind} has the keys {', '.join((*CLAIM, *CLAIMS[kind]))}")
+    names = running(rows)
+    found = Claim(
+        f["id"].text(),
+        f["says"].text(),
+        kind,
+        f["columns"].many_of(columns, "column"),
+        f["rows"].many_of(names, "row that is run"),
+    )
+    readers = {
+        "than": lambda n: n.one_of(names, "row that is run"),
+        "than_column": lambda n: n.one_of(columns, "column"),
+        "how": lambda n: n.one_of(("diverges", "chance"), "way to fail"),
+    }
+    return replace(found, **{key: readers.get(key, Node.number)(f[key]) for key in sorted(needs)})

@@ -1,0 +1,269 @@
+"""What became of every repeat of a cell: settings chosen, histories read, data sets folded, cells set in relation."""
+
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from normtables.errors import UserError
+from normtables.records import DONE, Record, Store
+from normtables.tables import stats
+from normtables.tables.entries import Column
+from normtables.tables.plan import Cell, Member, Plan, Point
+from normtables.tables.reading import History, Rule, best_row, read
+
+RANKED = ("rank_difference", "relative_rank_difference")
+FEWEST_SETS = 6  # data sets below which no p-value is printed
+
+Piece = tuple[Member, float, str]  # a chosen run, its value and status
+
+
+class Outcome(NamedTuple):
+    """One repeat of a cell: its value and status, and the runs behind it."""
+
+    repeat: Point
+    value: float
+    status: str
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that is read from the records, each file once."""
+
+    plan: Plan
+    store: Store
+
+    @functools.cached_property
+    def records(self) -> dict[str, Record | None]:
+        """Run id -> record, None where there is none."""
+        return {run: self.store.read(run) for run in self.plan.runs}
+
+    @functools.cached_property
+    def states(self) -> dict[str, str]:
+        """Run id -> finished, diverged, failed, running, interrupted or missing."""
+        return {run: record.status if record else self.store.state(run) for run, record in self.records.items()}
+
+    @functools.cached_property
+    def _histories(self) -> dict[str, list[dict[str, float]]]:
+        return {}
+
+    def history(self, run: str) -> History:
+        """The history of a run, read once."""
+        if run not in self._histories:
+            self._histories[run] = self.store.history(run)
+        return self._histories[run]
+
+
+def outcomes(sources: Sources, column: Column) -> dict[str, list[Outcome]]:
+    """Row -> one outcome for each repeat, of every planned cell of a column: chosen, read, folded, put in relation."""
+    read_cells = {cell.row: CellReader(sources, column, cell).all() for cell in cells_of(sources, column)}
+    folded = {row: fold(found) for row, found in read_cells.items()}
+    if column.combine in RANKED:
+        folded = ranked(read_cells, folded, column)
+    return relative(folded, column) if column.relative_to else folded
+
+
+def cells_of(sources: Sources, column: Column) -> list[Cell]:
+    """The planned cells of a column, in the order of the rows."""
+    return [cell for (_, name), cell in sources.plan.cells.items() if name == column.name]
+
+
+@dataclass(frozen=True)
+class CellReader:
+    """The numbers of one cell's runs under its column's rule."""
+
+    sources: Sources
+    column: Column
+    cell: Cell
+
+    def all(self) -> list[Piece]:
+        """Every chosen run (one for each point of over and repeat) with its value and status."""
+        chosen = dict(self.chosen())
+        found = []
+        for (over, _), group in grouped(self.cell.members, lambda m: (m.over, m.repeat)):
+            tune, why = chosen[repr(over)]
+            member = next((m for m in group if m.tune == tune), group[0])
+            found.append((member, *self.read(member)) if not why else (member, math.nan, why))
+        return found
+
+    def chosen(self) -> Iterator[tuple[str, tuple[Point, str]]]:
+        """For each point of `over` the tuned setting, the same for all repeats, or why there is none yet.
+
+        The best mean over the repeats of the table's `choose` reading; a setting that diverged once is never chosen.
+        """
+        for over, group in grouped(self.cell.members, lambda m: m.over):
+            settings = grouped(group, lambda m: m.tune)
+            states = {name: {self.sources.states[m.run] for m in members} for name, members in settings}
+            left = [(name, members) for name, members in settings if "diverged" not in states[name]]
+            if len(settings) == 1:
+                yield repr(over), (settings[0][0], "")
+            elif not set().union(*states.values()) <= set(DONE):
+                yield repr(over), ((), "missing")
+            elif not left:
+                yield repr(over), ((), "diverged")
+            else:
+                yield repr(over), (self.best(left), "")
+
+    def best(self, settings: Sequence[tuple[Point, Sequence[Member]]]) -> Point:
+        """The tuned setting with the best mean choosing score, ties broken as the table says."""
+        choose = self.sources.plan.spec.choose
+        assert choose is not None  # checked when the table was loaded
+        sign = 1 if choose.better == "lower" else -1
+
+        def order(setting: tuple[Point, Sequence[Member]]) -> tuple[float, ...]:
+            """Smaller is chosen first."""
+            point, members = setting
+            found = [read(choose.read, self.sources.history(m.run), choose.by, choose.better) for m in members]
+            if choose.read.kind != "first" and not all(f.reached for f in found):
+                self.absent(members[0].run, self.sources.history(members[0].run), choose.by)
+            mean = stats.moments([f.value for f in found])[0]
+            where = dict(point)
+            ties = (where[k] * (1 if way == "lower" else -1) for k, way in choose.ties.items() if k in where)
+            return (math.inf if math.isnan(mean) else sign * mean, *ties)
+
+        return min(settings, key=order)[0]
+
+    def read(self, member: Member) -> tuple[float, str]:
+        """The value of one run and its status; a goal that was not reached is censored at the end of the run."""
+        state = self.sources.states[member.run]
+        if state != "finished":
+            return math.nan, state
+        column, rows = self.column, self.sources.history(member.run)
+        self.agree(member.run)
+        at = self.elsewhere(member) if column.read.others else math.nan
+        if column.read.others and math.isnan(at):
+            return math.nan, "missing"  # the row that gives the goal or the step is not there yet
+        found = read(column.read, rows, column.score, column.better, column.take, at)
+        if found.reached:
+            return found.value * column.scale, "finished"
+        if column.read.kind != "first" or not has(self.sources, member.run, column.score):
+            self.absent(member.run, rows)
+        return rows[-1][column.take or "step"] * column.scale, "censored"
+
+    def elsewhere(self, member: Member) -> float:
+        """What another row gives to the rule: its best mean over the repeats (a goal), or the step where it is best."""
+        rule, name = self.column.read, self.column.name
+        own = replace(self.column, read=Rule("best", rule.by, rule.better), take="", scale=1.0)
+        other = CellReader(self.sources, own, self.sources.plan.cells[rule.other(self.cell.row), name])
+        here = [piece for piece in other.all() if piece[0].over == member.over]
+        if rule.kind == "first":
+            finished = all(state == "finished" for _, _, state in here)
+            return stats.moments([value for _, value, _ in here])[0] if finished else math.nan
+        twin, _, state = next(piece for piece in here if piece[0].repeat == member.repeat)
+        row = best_row(self.sources.history(twin.run), rule.by, rule.better) if state == "finished" else None
+        return row["step"] if row else math.nan
+
+    def agree(self, run: str) -> None:
+        """Raise UserError where the record says that the score is better the other way."""
+        record = self.sources.records[run]
+        score, own = record.score if record else {}, self.column
+        if score.get("name") == own.score and score.get("better") != own.better:
+            said = f"{own.score} is better {own.better}, the record of run {run} says {score['better']}"
+            raise UserError(f"{self.sources.plan.spec.path.name}: columns.{own.name}.better: {said}")
+
+    def absent(self, run: str, rows: History, *wanted: str) -> None:
+        """Raise UserError for a score that a finished run did not record."""
+        missing = wanted or (self.column.score, self.column.read.by, self.column.take)
+        names = ", ".join(rows[-1]) if rows else "nothing"
+        where = f"{self.sources.plan.spec.path.name}: columns.{self.column.name}"
+        sought = ", ".join(filter(None, missing))
+        raise UserError(f"{where}: nothing to read for {sought} in the history of run {run}, which has {names}")
+
+
+def has(sources: Sources, run: str, score: str) -> bool:
+    """Whether a finished run recorded a score."""
+    done = sources.states[run] == "finished"
+    return done and any(math.isfinite(row.get(score, math.nan)) for row in sources.history(run))
+
+
+def grouped(members: Iterable[Member], key: Any) -> list[tuple[Any, list[Member]]]:
+    """Members by a key (which may hold lists), in order of first appearance."""
+    found: dict[str, tuple[Any, list[Member]]] = {}
+    for member in members:
+        found.setdefault(repr(key(member)), (key(member), []))[1].append(member)
+    return list(found.values())
+
+
+def fold(found: Sequence[Piece]) -> list[Outcome]:
+    """One outcome for each repeat: the mean over the data sets, if all of them are there."""
+    by_repeat: dict[str, list[Piece]] = {}
+    for piece in found:
+        by_repeat.setdefault(repr(piece[0].repeat), []).append(piece)
+    folded = []
+    for pieces in by_repeat.values():
+        states = [state for _, _, state in pieces]
+        order = ("diverged", "failed", "missing", "interrupted", "running", "censored", "finished")
+        worst = min(states, key=order.index)
+        whole = worst in ("finished", "censored")
+        value = stats.moments([value for _, value, _ in pieces])[0] if whole else math.nan
+        folded.append(Outcome(pieces[0][0].repeat, value, worst, tuple(m.run for m, _, _ in pieces)))
+    return folded
+
+
+def ranked(
+    read_cells: Mapping[str, Sequence[Piece]], folded: Mapping[str, Sequence[Outcome]], column: Column
+) -> dict[str, list[Outcome]]:
+    """Average rank over the data sets less the rank by chance, for each repeat; a diverged run ranks last.
+
+    Empty until every method has run on every data set of that repeat, since ranks over other sets are not comparable.
+    """
+    frames = scores(read_cells, column)
+    found: dict[str, list[Outcome]] = {row: [] for row in folded}
+    for row, old in folded.items():
+        for outcome in old:
+            frame = frames[repr(outcome.repeat)]
+            if frame.isna().to_numpy().any():
+                found[row].append(outcome._replace(value=math.nan, status="missing"))
+                continue
+            unit = (frame.shape[1] - 1) / 2 if column.combine == "relative_rank_difference" else 1.0
+            value = float(stats.rank_differences(frame, column.better)[row]) / unit
+            found[row].append(outcome._replace(value=value, status="finished"))
+    return found
+
+
+def scores(read_cells: Mapping[str, Sequence[Piece]], column: Column) -> dict[str, pd.DataFrame]:
+    """Repeat -> scores by data set and row; NaN where a run is not done, the worst possible where it diverged."""
+    worst = math.inf if column.better == "lower" else -math.inf
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for row, pieces in read_cells.items():
+        for member, value, state in pieces:
+            cell = values.setdefault(repr(member.repeat), {}).setdefault(row, {})
+            cell[repr(member.over)] = worst if state == "diverged" else value
+    return {repeat: pd.DataFrame(cells) for repeat, cells in values.items()}
+
+
+def against_best(sources: Sources, column: Column) -> dict[str, float]:
+    """Row -> p-value of Wilcoxon's test over the data sets (means over repeats) against the row with the best rank."""
+    read_cells = {cell.row: CellReader(sources, column, cell).all() for cell in cells_of(sources, column)}
+    frames = list(scores(read_cells, column).values())
+    if not frames or any(frame.isna().to_numpy().any() for frame in frames):
+        return {}
+    mean = sum(frames[1:], start=frames[0]) / len(frames)
+    usable = mean[~mean.isin([math.inf, -math.inf]).any(axis=1)]
+    if len(usable) < FEWEST_SETS:
+        return {}
+    best = stats.average_ranks(mean, column.better).idxmin()
+    return {str(row): stats.wilcoxon(list(usable[row]), list(usable[best])) for row in mean if row != best}
+
+
+def relative(folded: Mapping[str, Sequence[Outcome]], column: Column) -> dict[str, list[Outcome]]:
+    """How many times better a row is than the row it is set against, repeat by repeat (above 1: better)."""
+    lower = column.better == "lower" or column.read.kind == "first"
+    found: dict[str, list[Outcome]] = {}
+    for row, base in column.relative_to.items():
+        twins = {repr(o.repeat): o for o in folded[base]}
+        for own in folded[row]:
+            twin = twins[repr(own.repeat)]
+            states = (own.status, twin.status)
+            worst = next((s for s in states if s not in ("finished", "censored")), "")
+            known = states == ("finished", "finished")
+            value = math.nan
+            if known:
+                value = twin.value / own.value if lower else own.value / twin.value
+            state = worst or ("finished" if known else "censored")
+            found.setdefault(row, []).append(own._replace(value=value, status=state, runs=(*own.runs, *twin.runs)))
+    return found

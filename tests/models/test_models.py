@@ -1,0 +1,146 @@
+"""Every model with every method: shapes, gradients, both modes, the smallest widths, initial weights."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from normtables.errors import UserError
+from normtables.models import INITS, MODELS, initialise
+from normtables.norms import METHODS, Kit
+
+SIZES = {"inputs": (2, 8, 8), "outputs": 5}
+SMALL = {
+    "mlp": {"widths": [6, 4]},
+    "cnn4": {"widths": [4, 6], "hidden": 7, "dropout": [0.25, 0.25, 0.5]},
+}
+LEAST = {
+    "mlp": {"widths": [1]},
+    "cnn4": {"widths": [1, 1], "hidden": 1, "dropout": [0.0, 0.0, 0.0]},
+}
+PAIRS = list(itertools.product(MODELS, METHODS))
+
+
+def build(model, norm="none", sizes=SIZES, **options):
+    return MODELS.build({"name": model, **SMALL[model], **options}, Kit(METHODS.build({"name": norm})), sizes)
+
+
+def images(n=6, sizes=SIZES):
+    return torch.randn(n, *sizes["inputs"])
+
+
+def test_every_model_is_listed_here():
+    assert set(MODELS) == set(SMALL) == set(LEAST)
+
+
+@pytest.mark.parametrize(("model", "norm"), PAIRS)
+@pytest.mark.parametrize("options", [SMALL, LEAST], ids=["small", "least"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_forward_and_backward(model, norm, options, training):
+    net = build(model, norm, **options[model])
+    net(images())
+    net.train(training)
+    outputs = net(images())
+    assert outputs.shape == (6, 5)
+    assert torch.isfinite(outputs).all()
+    nn.functional.cross_entropy(outputs, torch.arange(6) % 5).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, f"{name} is not part of the network"
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize(("model", "norm"), PAIRS)
+def test_two_draws_by_one_seed_are_one_network(model, norm):
+    nets = [build(model, norm) for seed in (3, 3, 4) if torch.manual_seed(seed)]
+    vectors = [nn.utils.parameters_to_vector(net.parameters()) for net in nets]
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[0], vectors[2])
+
+
+@pytest.mark.parametrize(("model", "norm"), PAIRS)
+def test_evaluation_is_a_function_of_each_example(model, norm):
+    net = build(model, norm).double()
+    net(images().double())
+    net.eval()
+    x = images().double()
+    torch.testing.assert_close(net(x), torch.cat([net(one[None]) for one in x]))
+
+
+@pytest.mark.parametrize("widths", [[], [3], [6, 4, 5]])
+def test_an_mlp_of_any_depth(widths):
+    net = build("mlp", widths=widths)
+    linears = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linears] == list(itertools.pairwise([128, *widths, 5]))
+    assert sum(isinstance(layer, nn.ReLU) for layer in net.modules()) == len(widths)
+
+
+def test_an_mlp_computes_what_it_says():
+    """Table 3's MNIST network: 784-300-300-10 has 328,810 parameters; flatten, linear, norm, ReLU, ..., linear."""
+    net = build("mlp", "bn", {"inputs": (1, 28, 28), "outputs": 10}, widths=[300, 300])
+    assert sum(p.numel() for p in net.parameters()) == 784 * 300 + 300 * 300 + 3010 + 4 * 300 == 329_410
+    plain = build("mlp", "none", {"inputs": (1, 28, 28), "outputs": 10}, widths=[300, 300])
+    assert sum(p.numel() for p in plain.parameters()) == 328_810
+    linears = [layer for layer in plain.modules() if isinstance(layer, nn.Linear)]
+    x = torch.randn(3, 1, 28, 28)
+    hidden = x.reshape(3, 784)
+    for layer in linears[:-1]:
+        hidden = (hidden @ layer.weight.T + layer.bias).clamp_min(0)
+    torch.testing.assert_close(plain(x), hidden @ linears[-1].weight.T + linears[-1].bias)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("mlp", {"widths": [0]}),
+        ("mlp", {"widths": [5, -1]}),
+        ("cnn4", {"widths": [4]}),
+        ("cnn4", {"widths": [4, 0]}),
+        ("cnn4", {"dropout": [0.1, 0.2]}),
+        ("cnn4", {"dropout": [0.1, 0.2, 1.0]}),
+        ("cnn4", {"dropout": [-0.1, 0.2, 0.3]}),
+        ("cnn4", {"hidden": 0}),
+    ],
+    ids=str,
+)
+def test_impossible_options_are_refused(model, options):
+    with pytest.raises(UserError, match=next(iter(options))) as error:
+        build(model, **options)
+    assert "\n" not in str(error.value)
+
+
+# initial weights
+
+
+@pytest.mark.parametrize("scheme", INITS)
+def test_initial_weights(scheme):
+    """Moments and bounds from the papers: limits of the uniform draw, standard deviations of the normal ones."""
+    net = nn.Sequential(nn.Linear(300, 200), nn.Conv2d(30, 40, 3), nn.Conv1d(60, 50, 3), nn.BatchNorm1d(7))
+    nn.init.constant_(net[3].bias, 3.0)
+    initialise(net, scheme)
+    for layer, (fan_in, fan_out) in zip(net, ((300, 200), (270, 360), (180, 150))):
+        weight = layer.weight.detach()
+        sigma = {"he_normal": math.sqrt(2 / fan_in), "lecun_normal": math.sqrt(1 / fan_in)}
+        sigma["glorot_uniform"] = math.sqrt(6 / (fan_in + fan_out)) / math.sqrt(3)
+        assert weight.std().item() == pytest.approx(sigma[scheme], rel=0.03)
+        assert abs(weight.mean().item()) < 0.1 * sigma[scheme]
+        if scheme == "glorot_uniform":
+            assert weight.abs().max() == pytest.approx(math.sqrt(3) * sigma[scheme], rel=0.01)
+        else:
+            assert weight.abs().max() > 3 * sigma[scheme]
+        assert (layer.bias == 0).all()
+    assert (net[3].bias == 3).all(), "norm layers keep their own beginning"
+
+
+def test_torchs_draw_is_left_alone():
+    net = build("mlp")
+    before = nn.utils.parameters_to_vector(net.parameters()).clone()
+    initialise(net, "torch")
+    assert torch.equal(nn.utils.parameters_to_vector(net.parameters()), before)
+
+
+def test_the_schemes_are_those_of_the_configuration():
+    from normtables import config
+
+    assert set(config.INITS) == {"torch", *INITS}

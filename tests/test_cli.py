@@ -1,0 +1,194 @@
+"""The command line on bad input: one line, exit status 2, no traceback, nothing lost; and the ways in that work."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from normtables.__main__ import dispatch, main
+from normtables.config import CONF, Composer, run_id
+from normtables.errors import UserError
+from normtables.records import Store
+from normtables.sweep import Unfinished, grid, sweep
+from normtables.tables.plan import plan
+from normtables.tables.spec import load
+
+
+@pytest.fixture
+def quick(tmp_path):
+    return [f"results={tmp_path}", "model.widths=[8]", "budget=2epochs"]
+
+
+def complaint(capsys, monkeypatch, *words):
+    """What `normtables words` prints on standard error; its exit status must be 2."""
+    monkeypatch.setattr(sys, "argv", ["normtables", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    out = capsys.readouterr().err.strip()
+    assert out.count("\n") == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "norm=bnn"], "no norm 'bnn'; did you mean 'bn'?"),
+        (["run", "model=mpl"], "did you mean 'mlp'?"),
+        (["run", "dataset=minst"], "did you mean 'mnist'?"),
+        (["run", "optm.lr=1"], "did you mean 'optim'?"),
+        (["run", "optim.lrr=1"], "did you mean 'lr'?"),
+        (["run", "optim.lr=abc"], "lr='abc' should be a number"),
+        (["run", "optim.lr=-1"], "a number above 0"),
+        (["run", "seed=-1"], "seed=-1: a seed is a whole number from 0"),
+        (["run", "seed=abc"], "seed=abc"),
+        (["run", "norm=dbn", "norm.alpha=2"], "norm.alpha=2: a number from 0 to 1"),
+        (["run", "norm=dbn", "norm.forward=batches"], "one of average, batch"),
+        (["run", "budget=10"], "a positive number and a unit"),
+        (["run", "budget=10epoks"], "did you mean 'epoch'?"),
+        (["run", "batch_size=0"], "at least 1"),
+        (["run", "batch_size=5000"], "the training set has"),
+        (["run", "precision=float16"], "choose one of"),
+        (["run", "runtime.device=tpu9"], "runtime.device=tpu9"),
+        (["run", "norm=bn,none"], "add -m for a sweep"),
+        (["run", "frozen=nowhere.yaml"], "frozen=nowhere.yaml"),
+        (["run", "norm"], "key=value"),
+        (["run", "--conf-dir", "nowhere"], "no such folder"),
+        (["plan", "12"], "there is no table 12"),
+        (["plan", "3", "--tier", "smoky"], "did you mean 'smoke'?"),
+        (["table", "3", "--nope"], "does not know --nope"),
+        (["table", "3", "norm=bn"], "a table's settings stand in its file"),
+        (["table", "3", "--run", "--jobs", "0", "--tier", "smoke"], "at least 1"),
+        (["compare", "abc", "def"], "no run 'abc'"),
+        (["data", "fetch", "minst"], "did you mean 'mnist'?"),
+    ],
+)
+def test_one_line_and_status_2(words, says, capsys, monkeypatch, tmp_path):
+    where = f"results={tmp_path}" if words[0] == "run" else f"--results={tmp_path}"
+    assert says in complaint(capsys, monkeypatch, *words, where)
+
+
+def test_a_missing_data_root_says_how_to_get_the_data(capsys, monkeypatch, tmp_path):
+    words = ["run", "dataset=mnist", f"data.root={tmp_path / 'none'}", f"results={tmp_path}"]
+    assert "normtables data fetch mnist" in complaint(capsys, monkeypatch, *words)
+
+
+def test_a_results_folder_that_cannot_be_written(capsys, monkeypatch, tmp_path, quick):
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in complaint(capsys, monkeypatch, "run", *quick[1:], f"results={tmp_path / 'file'}")
+
+
+def test_a_corrupt_record_is_named_and_kept(capsys, monkeypatch, tmp_path, quick):
+    dispatch(["run", *quick])
+    [path] = tmp_path.glob("runs/*/record.json")
+    path.write_text("{")
+    assert str(path) in complaint(capsys, monkeypatch, "run", *quick)
+    assert path.read_text() == "{"
+
+
+def test_a_misspelt_key_in_a_users_yaml(capsys, monkeypatch, tmp_path, quick):
+    folder = tmp_path / "mine" / "norm"
+    folder.mkdir(parents=True)
+    settings = yaml.safe_load((CONF / "norm" / "bn.yaml").read_text())
+    settings["epsilom"] = settings.pop("epsilon")
+    (folder / "mine.yaml").write_text(yaml.safe_dump(settings))
+    words = ["run", "norm=mine", "--conf-dir", str(tmp_path / "mine"), *quick]
+    assert "no setting 'epsilom'; did you mean 'epsilon'?" in complaint(capsys, monkeypatch, *words)
+
+
+def test_a_users_own_yaml_runs(tmp_path, quick):
+    folder = tmp_path / "mine" / "norm"
+    folder.mkdir(parents=True)
+    text = (CONF / "norm" / "bn.yaml").read_text()
+    (folder / "soft.yaml").write_text(text.replace("momentum: 0.1", "momentum: 0.01"))
+    dispatch(["run", "norm=soft", "--conf-dir", str(tmp_path / "mine"), *quick])
+    [record] = Store(tmp_path).records()
+    assert record.config["norm"]["momentum"] == 0.01
+
+
+def test_a_sweep_runs_every_combination_once_and_summarises(tmp_path, quick, capsys):
+    words = ["run", "-m", "norm=none,bn", "seed=0,1", "optim.lr=0.1", *quick]
+    dispatch(words)
+    frame = pd.read_csv(next(tmp_path.glob("sweeps/*/sweep.csv")))
+    assert sorted(zip(frame["norm.name"], frame["seeds.weights"])) == [("bn", 0), ("bn", 1), ("none", 0), ("none", 1)]
+    assert (frame["status"] == "finished").all()
+    folder = next(tmp_path.glob("sweeps/*"))
+    assert {"sweep.md", "figure.png", "figure.svg"} <= {p.name for p in folder.iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/record.json")}
+    capsys.readouterr()
+    dispatch(words)
+    assert "4 runs, 4 of them done already" in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/record.json")}
+
+
+def test_a_failed_job_costs_itself_and_names_its_command(tmp_path, quick):
+    with pytest.raises(Unfinished) as failed:
+        dispatch(["run", "-m", "optim.lr=-1,0.1", *quick])
+    assert [record.status for record in Store(tmp_path).records()] == ["finished"]
+    command = str(failed.value).splitlines()[-1]
+    with pytest.raises(UserError, match="above 0"):
+        dispatch(["run", command.split()[-1]])
+
+
+def test_the_sweep_file_yields_exactly_the_runs_of_the_plan(tmp_path):
+    class Launcher:
+        def launch(self, jobs, first):
+            self.asked = [OmegaConf.load(words[0].removeprefix("frozen=")) for words in jobs]
+            return []
+
+    launcher, hydra = Launcher(), OmegaConf.create({"hydra": {"searchpath": []}})
+    with pytest.raises(Unfinished, match="10 runs failed"):
+        sweep(["tier=smoke", f"results={tmp_path}"], 3, None, hydra, launcher)
+    assert sorted(map(run_id, launcher.asked)) == sorted(plan(load(3), "smoke", Composer()).runs)
+
+
+def test_the_sweep_file_is_found(tmp_path, capsys):
+    dispatch(["run", "-m", "+sweep=table_03", "tier=smoke", "norm.alpha=1", f"results={tmp_path}"])
+    assert "1 runs, 0 of them done already" in capsys.readouterr().out
+
+
+def test_grid_takes_lists_ranges_and_globs():
+    composer = Composer()
+    points = grid(["norm=glob(*,exclude=d*)", "seed=range(0,2)", "norm.alpha='1/m^2'"], composer)
+    assert {p["norm"] for p in points} == {name for name in composer.choices("norm") if name[0] != "d"}
+    assert {p["seed"] for p in points} == {0, 1}
+    assert {p["norm.alpha"] for p in points} == {"1/m^2"}
+
+
+def test_table_makes_what_is_missing_and_only_that(tmp_path, capsys):
+    words = ["table", "3", "--tier", "smoke", "--results", str(tmp_path)]
+    assert dispatch(words) == 0
+    assert not (tmp_path / "runs").exists()
+    assert dispatch([*words, "--run", "--jobs", "1"]) == 0
+    assert len(Store(tmp_path).ids()) == 10
+    capsys.readouterr()
+    dispatch([*words, "--run"])
+    assert "runs to make" not in capsys.readouterr().out
+    dispatch(["plan", "3", "--tier", "smoke", "--json", "--results", str(tmp_path)])
+    listed = json.loads(capsys.readouterr().out)
+    assert {run["state"] for run in listed} == {"finished"}
+    dispatch(["runs", "--where", "norm.alpha=0.1", "--json", "--results", str(tmp_path)])
+    assert [run["norm.alpha"] for run in json.loads(capsys.readouterr().out)] == [0.1]
+
+
+def test_long_plans_ask_first(monkeypatch):
+    from normtables.commands import confirm
+
+    with pytest.raises(UserError, match="--yes"):
+        confirm(7200.0, 0, "long", yes=False)
+    with pytest.raises(UserError, match="--yes"):
+        confirm(0.0, 2e9, "large", yes=False)
+    confirm(7200.0, 2e9, "long", yes=True)
+    confirm(60.0, 1e6, "short", yes=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan", "3"], ["table", "3", "--tier", "smoke"]])
+def test_commands_that_run_nothing_import_no_torch(words, tmp_path):
+    code = "import sys; from normtables.__main__ import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules"
+    results = [] if words == ["--help"] else ["--results", str(tmp_path)]
+    subprocess.run([sys.executable, "-c", code, *words, *results], check=True, capture_output=True)
