@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import Row, command_times, interleaved, row, show
-
-from normtables.config import Composer, facts, id_of
+from normtables.config import Composer, facts, id_of, plain
 from normtables.records import Record, Store
 from normtables.report.runs import runs_index
 from normtables.tables.plan import plan, summary
@@ -39,7 +38,7 @@ def known_settings(runs: int) -> Iterator[dict[str, Any]]:
     base = facts(Composer().config(SETTINGS))
     for number in range(runs):
         known: dict[str, Any] = json.loads(json.dumps(base))
-        known["norm"]["alpha"] = (number % 10) / 10
+        known["norm"]["alpha"] = plain((number % 10) / 10)
         known["seeds"] |= {"weights": number // 10, "order": number // 10}
         yield known
 
@@ -85,15 +84,31 @@ def measured(folder: Path, records: int, runs: int, rounds: int) -> Iterator[Row
     yield row(f"{records:,} records into pandas", "at most 2 s", times["records"], ".2f", "s")
     yield row(f"states of {records:,} runs", "", times["states"], ".2f", "s")
     yield row(f"planning {runs:,} runs", "at most 2 s", times["plan"], ".2f", "s")
-    yield row(f"planning {runs:,} runs, {records:,} records there", "", times["plan, full"], ".2f", "s", "reads them to estimate hours")
+    yield row(
+        f"planning {runs:,} runs, {records:,} records there",
+        "",
+        times["plan, full"],
+        ".2f",
+        "s",
+        "reads them to estimate hours",
+    )
     command = ["-m", "normtables", "plan", str(table), "--results", str(empty), "--json"]
-    yield row(f"`normtables plan FILE --json`, {runs:,} runs", "at most 2 s", command_times(command, rounds), ".2f", "s", "start included")
+    yield row(
+        f"`normtables plan FILE --json`, {runs:,} runs",
+        "at most 2 s",
+        command_times(command, rounds),
+        ".2f",
+        "s",
+        "start included",
+    )
 
 
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few records: shows that it works, the numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="few records: shows that it works, the numbers mean nothing"
+    )
     records, runs, rounds = (50, 20, 1) if parser.parse_args().quick else (10_000, 1_000, 3)
     with tempfile.TemporaryDirectory() as folder:
         rows = list(measured(Path(folder), records, runs, rounds))

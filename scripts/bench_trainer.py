@@ -1,7 +1,7 @@
-"""Measures the trainer against what it could be: a bare loop, other memory formats, a DataLoader, a program without torch.
+"""Measures the trainer against a bare loop, other memory formats, a DataLoader's input, and commands without torch.
 
-Prints a markdown table; asserts nothing. The networks learn noise of the shape of the real data, on one thread. On the CPU their
-times are the process's CPU seconds, which other programs disturb less than seconds on the wall; everything else is on the wall.
+Prints a markdown table; asserts nothing. The networks learn noise of the shape of the real data, on one thread. On the
+CPU their times are the process's CPU seconds, which other programs disturb less; all other times are on the wall.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Row, Times, command_times, interleaved, ratios, row, show
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import ToTensor
 
+from measure import Row, Times, command_times, interleaved, ratios, row, show
 from normtables.config import Composer, facts
 from normtables.data import DATASETS, Dataset, Split
 from normtables.tasks import TASKS
@@ -41,7 +41,14 @@ version: 1
 shape: [3, 32, 32]
 train: 5000
 """
-COMMON = {"norm": "bn", "dataset": "noise", "optim": "adagrad", "optim.lr": 0.01, "batch_size": 100, "budget": "1000000steps"}
+COMMON = {
+    "norm": "bn",
+    "dataset": "noise",
+    "optim": "adagrad",
+    "optim.lr": 0.01,
+    "batch_size": 100,
+    "budget": "1000000steps",
+}
 CNN4 = {**COMMON, "model": "cnn4"}
 MLP = {**COMMON, "model": "mlp", "model.widths": [300, 300], "dataset.shape": [1, 28, 28]}
 ON_CUDA = torch.cuda.is_available()
@@ -93,7 +100,12 @@ def training_of(composer: Composer, settings: Mapping[str, Any], steps: int) -> 
 
 def bare_loop(model: nn.Module, inputs: Tensor, targets: Tensor, batch: int, lr: float) -> Iterator[None]:
     """The loop that one would write by hand for the same network, data and optimizer; one update per item."""
-    optimizer = torch.optim.Adagrad(model.parameters(), lr=lr, eps=1e-6, foreach=False, fused=inputs.device.type == "cpu")
+    on_cpu = (
+        inputs.device.type == "cpu"
+    )  # torch has a fused AdaGrad for the CPU only; elsewhere its own default is best
+    optimizer = torch.optim.Adagrad(
+        model.parameters(), lr=lr, eps=1e-6, fused=on_cpu, foreach=False if on_cpu else None
+    )
     while True:
         order = torch.randperm(len(targets)).to(targets.device)
         for chosen in order.split(batch):
@@ -136,7 +148,10 @@ def bare_turn(training: Training, steps: int) -> Callable[[], None]:
 
 def overhead(composer: Composer, effort: Effort) -> Iterator[Row]:
     """The trainer's time per update over a bare loop's."""
-    cases = (("cnn4, batch 100", "1.03", CNN4, effort.cnn4, 1), ("mlp 784-300-300-10, batch 100", "1.10", MLP, effort.mlp, 3))
+    cases = (
+        ("cnn4, batch 100", "1.03", CNN4, effort.cnn4, 1),
+        ("mlp 784-300-300-10, batch 100", "1.10", MLP, effort.mlp, 3),
+    )
     for name, aim, settings, steps, more in cases:
         variants = {
             "trainer": trainer_turn(training_of(composer, settings, steps)),
@@ -145,12 +160,16 @@ def overhead(composer: Composer, effort: Effort) -> Iterator[Row]:
         times = interleaved(variants, more * effort.rounds, CLOCK)
         each = " over ".join(f"{1000 * statistics.median(times[v]) / steps:.3g}" for v in variants)
         yield row(
-            f"trainer over bare loop, {name}", f"at most {aim}", ratios(times["trainer"], times["bare"]), ".3f", detail=f"{each} ms an update"
+            f"trainer over bare loop, {name}",
+            f"at most {aim}",
+            ratios(times["trainer"], times["bare"]),
+            ".3f",
+            detail=f"{each} ms an update",
         )
 
 
 def formats(composer: Composer, effort: Effort) -> Iterator[Row]:
-    """Time per update of cnn4 by memory format and compilation; only what the device takes part in."""
+    """Time per update of cnn4 by memory format and compilation; the compiled ones where a C++ compiler is found."""
     variants = {}
     for compiled, layout in itertools.product((False, True) if effort.compiled else (False,), ("off", "on")):
         name = ("compiled" if compiled else "eager") + (", channels_last" if layout == "on" else "")
@@ -180,7 +199,12 @@ def write_cifar(root: Path, images: int) -> None:
     folder.mkdir()
     for name in BATCHES:
         pixels = draw.integers(0, 256, (images // len(BATCHES), 3072), dtype=np.uint8)
-        batch = {"data": pixels, "labels": draw.integers(0, 10, len(pixels)).tolist(), "filenames": [], "batch_label": name}
+        batch = {
+            "data": pixels,
+            "labels": draw.integers(0, 10, len(pixels)).tolist(),
+            "filenames": [],
+            "batch_label": name,
+        }
         (folder / name).write_bytes(pickle.dumps(batch))
 
 
@@ -189,7 +213,7 @@ def input_path(composer: Composer, effort: Effort) -> Iterator[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         write_cifar(Path(folder), effort.images)
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             Cifar(folder, transform=ToTensor()), batch_size=100, shuffle=True, num_workers=2, persistent_workers=True
         )
         data = noise(Path(), 0, shape=[3, 32, 32], train=effort.images)
@@ -199,10 +223,11 @@ def input_path(composer: Composer, effort: Effort) -> Iterator[Row]:
             "DataLoader": lambda: [None for _ in loader],
         }
         times = interleaved(variants, max(2, effort.rounds // 4))
-        del loader
     rates = " over ".join(f"{effort.images / statistics.median(times[v]):,.0f}" for v in variants)
     gain = ratios(times["DataLoader"], times["in memory"])
-    yield row("in-memory input over DataLoader(num_workers=2)", "at least 20", gain, ".0f", detail=f"{rates} images a second")
+    yield row(
+        "in-memory input over DataLoader(num_workers=2)", "at least 20", gain, ".0f", detail=f"{rates} images a second"
+    )
 
 
 def imports_torch(words: list[str]) -> bool:
@@ -221,7 +246,8 @@ def start(composer: Composer, effort: Effort) -> Iterator[Row]:
         except RuntimeError as error:
             yield Row(name, f"at most {aim}, no torch", "failed", "", str(error))
             continue
-        detail = f"torch {'LOADED' if imports_torch(command) else 'not loaded'}; python alone {statistics.median(empty):.2f} s"
+        loaded = "LOADED" if imports_torch(command) else "not loaded"
+        detail = f"torch {loaded}; python alone {statistics.median(empty):.2f} s"
         yield row(name, f"at most {aim}, no torch", times, ".2f", "s", detail)
 
 
@@ -232,7 +258,9 @@ def main() -> None:
     """Measure the parts that the command line names, all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="a few updates: shows that it works, the numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few updates: shows that it works, the numbers mean nothing"
+    )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")

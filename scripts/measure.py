@@ -26,7 +26,7 @@ class Row:
 def interleaved(
     variants: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Times]:
-    """Seconds of every variant in every round, after one call to warm up; every other round goes through them backwards."""
+    """Seconds of every variant in every round, after one call each to warm up; every other round goes backwards."""
     times: dict[str, Times] = {name: [] for name in variants}
     for call in variants.values():
         call()
@@ -46,7 +46,9 @@ def ratios(over: Times, under: Times) -> Times:
 def row(what: str, aim: str, values: Times, form: str, unit: str = "", detail: str = "") -> Row:
     """A row with the median of the values and their quartiles, each written by `form` (".2f")."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return Row(what, aim, f"{statistics.median(values):{form}} {unit}".strip(), f"{low:{form}} to {high:{form}}", detail)
+    return Row(
+        what, aim, f"{statistics.median(values):{form}} {unit}".strip(), f"{low:{form}} to {high:{form}}", detail
+    )
 
 
 def command_times(words: Sequence[str], rounds: int) -> Times:
@@ -64,8 +66,8 @@ def command_times(words: Sequence[str], rounds: int) -> Times:
 def show(title: str, rows: Sequence[Row]) -> None:
     """Print the table, with what a reader needs to judge it: processor, Python, load."""
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"## {title}\n\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load {load}; ", end="")
-    print("medians and quartiles over rounds in which the variants take turns\n")
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load {load}"
+    print(f"## {title}\n\n{machine}; medians and quartiles over rounds in which the variants take turns\n")
     print("| what | aim | median | quartiles | detail |\n| --- | --- | --- | --- | --- |")
     for line in rows:
         print(f"| {line.what} | {line.aim} | {line.measured} | {line.spread} | {line.detail} |")

@@ -8,7 +8,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 
 import pytest
 
-from normtables.config import ROOT, Composer
+from normtables.config import Composer
+from normtables.places import ROOT
 
 SMALL = {"norm": "none", "model.widths": [8], "budget": "4steps", "evaluate": "2steps", "batch_size": 20}
 

@@ -10,8 +10,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from normtables.__main__ import dispatch, main
-from normtables.config import CONF, Composer, run_id
+from normtables.config import Composer, run_id
 from normtables.errors import UserError
+from normtables.places import CONF
 from normtables.records import Store
 from normtables.sweep import Unfinished, grid, sweep
 from normtables.tables.plan import plan

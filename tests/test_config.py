@@ -8,8 +8,9 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from normtables import config
-from normtables.config import CONF, RESULTS, Composer, duration, facts, id_of, run_id, steps_of
+from normtables.config import Composer, duration, facts, id_of, run_id, steps_of
 from normtables.errors import UserError
+from normtables.places import CONF, RESULTS
 from normtables.records import Store
 
 BASE = {"norm": "dbn", "optim": "adagrad", "optim.lr": 0.1, "norm.alpha": 1, "budget": "10epochs"}
@@ -141,7 +142,12 @@ def test_a_later_setting_is_left_out_at_its_neutral_value(composer, monkeypatch)
 
 
 def test_the_hash_is_the_one_that_named_the_committed_runs():
-    known = {"norm": {"name": "dbn", "alpha": 0.25, "version": 1}, "budget": {"epoch": 10}, "init": "torch", "tf32": False}
+    known = {
+        "norm": {"name": "dbn", "alpha": 0.25, "version": 1},
+        "budget": {"epoch": 10},
+        "init": "torch",
+        "tf32": False,
+    }
     assert id_of(known) == id_of(dict(reversed(known.items()))) == "d78fb329bb6a"
 
 
@@ -231,7 +237,17 @@ def test_the_data_root_is_the_environments_or_in_the_users_cache(composer, monke
         *[
             ({key: text}, [f"{key}={text}", "a positive number and a unit"])
             for key in ("budget", "evaluate")
-            for text in ("10", "epochs", "0epochs", "-1epochs", "10epochs 5steps", "1.2.3steps", ".steps", "1e999steps", "")
+            for text in (
+                "10",
+                "epochs",
+                "0epochs",
+                "-1epochs",
+                "10epochs 5steps",
+                "1.2.3steps",
+                ".steps",
+                "1e999steps",
+                "",
+            )
         ],
     ],
     ids=lambda v: " ".join(f"{k}={x}" for k, x in v.items()) if isinstance(v, dict) else "",

@@ -17,7 +17,9 @@ from normtables import records
 from normtables.errors import UserError
 from normtables.records import Record, Store, alive, started, take, write_whole
 
-RECORD = Record("abc", "finished", "", {"norm": {"name": "bn"}}, {"name": "test/error"}, {"test/error": 2.5}, {"steps": 7})
+RECORD = Record(
+    "abc", "finished", "", {"norm": {"name": "bn"}}, {"name": "test/error"}, {"test/error": 2.5}, {"steps": 7}
+)
 
 
 @pytest.fixture
@@ -88,7 +90,9 @@ def test_a_file_is_seen_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (seen, path.read_text()) == (["old"], "new")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"id": "abc"}', '{"ID": 1}', "\x00\x01", '{"id": "abc", "status'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"id": "abc"}', '{"ID": 1}', "\x00\x01", '{"id": "abc", "status']
+)
 def test_a_damaged_record_is_named(store, text):
     store.write(RECORD)
     path = store.folder("abc") / "record.json"
@@ -146,7 +150,7 @@ def test_the_second_taker_waits_while_the_holder_lives(store):
 def test_a_claim_is_given_back_when_its_holder_fails(store):
     with pytest.raises(KeyboardInterrupt), store.claim("abc"):
         raise KeyboardInterrupt
-    assert os.listdir(store.folder("abc")) == []
+    assert not store.folder("abc").exists(), "a run that left nothing leaves no folder"
 
 
 @pytest.mark.parametrize("start", ["", "1"])
@@ -222,6 +226,19 @@ def test_a_rescuer_leaves_the_claim_of_a_faster_rescuer(claim, monkeypatch):
     monkeypatch.setattr(records, "alive", slow)
     assert not take(claim)
     assert look(claim)
+
+
+def test_a_folder_removed_by_its_last_holder_is_made_again(claim, monkeypatch):
+    create, times = os.open, []
+
+    def late(path, *args):
+        if path == claim and not times:
+            times.append(path.parent.rmdir())
+        return create(path, *args)
+
+    monkeypatch.setattr(os, "open", late)
+    assert take(claim)
+    assert times
 
 
 def test_of_many_takers_one_wins(claim):

@@ -7,16 +7,23 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from normtables.config import CONF
 from normtables.data import DATASETS
 from normtables.errors import UserError
 from normtables.models import MODELS
 from normtables.norms import METHODS
 from normtables.optim import OPTIMIZERS, SCHEDULES
+from normtables.places import CONF
 from normtables.registry import Registry, check_options, fits
 from normtables.tasks import TASKS
 
-ROOMS = {"norm": METHODS, "model": MODELS, "dataset": DATASETS, "task": TASKS, "optim": OPTIMIZERS, "schedule": SCHEDULES}
+ROOMS = {
+    "norm": METHODS,
+    "model": MODELS,
+    "dataset": DATASETS,
+    "task": TASKS,
+    "optim": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
 VERSIONED = ("norm", "model", "dataset", "task")
 FILES = [(group, path) for group in ROOMS for path in sorted((CONF / group).glob("*.yaml"))]
 ENTRIES = [(group, name) for group, room in ROOMS.items() for name in room]
@@ -27,12 +34,16 @@ def room(tmp_path, monkeypatch):
     """A room of gadgets: a package of two modules on disk."""
     package = tmp_path / "gadgetroom"
     package.mkdir()
-    (package / "__init__.py").write_text("from normtables.registry import Registry\nGADGETS = Registry('gadget', 'gadgetroom')\n")
+    (package / "__init__.py").write_text(
+        "from normtables.registry import Registry\nGADGETS = Registry('gadget', 'gadgetroom')\n"
+    )
     (package / "one.py").write_text(
         "from gadgetroom import GADGETS\n@GADGETS.register('tall', version=3)\n"
         "def tall(context, *, size: float = 1.0, kind: str = 'a'):\n    return context, size, kind\n"
     )
-    (package / "two.py").write_text("from gadgetroom import GADGETS\n@GADGETS.register('flat')\ndef flat(context):\n    return context\n")
+    (package / "two.py").write_text(
+        "from gadgetroom import GADGETS\n@GADGETS.register('flat')\ndef flat(context):\n    return context\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     import gadgetroom
 
@@ -160,7 +171,9 @@ def test_defaults_of_a_method_are_those_of_its_file(name):
     """A method built without a file, as in a user's script, is the one that a run gets."""
     settings = yaml.safe_load((CONF / "norm" / f"{name}.yaml").read_text(encoding="utf-8"))
     parameters = inspect.signature(METHODS[name].factory).parameters
-    assert {k: v for k, v in settings.items() if k not in ("name", "version")} == {k: p.default for k, p in parameters.items()}
+    assert {k: v for k, v in settings.items() if k not in ("name", "version")} == {
+        k: p.default for k, p in parameters.items()
+    }
 
 
 def plain(cfg):

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 class GridSweeper(Sweeper):
     """A grid of settings, or the runs of a table; the same id never runs twice, and a failed job costs itself."""
 
-    def __init__(self, table: int | None, name: str | None) -> None:
-        self.table, self.name = table, name
+    def __init__(self, settings: list[str], table: int | None, name: str | None) -> None:
+        self.settings, self.table, self.name = list(settings), table, name
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives and make its launcher."""
@@ -24,15 +24,15 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run what the arguments ask for and write the sweep's summary."""
+        """Run what the settings ask for and write the sweep's summary."""
         from normtables.sweep import sweep
 
-        return sweep(arguments, self.table, self.name, self.whole, self.chosen)
+        return sweep(self.settings, self.table, self.name, self.whole, self.chosen)
 
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
     name="normtables",
-    node={"_target_": "hydra_plugins.normtables_sweeper.GridSweeper", "table": None, "name": None},
+    node={"_target_": "hydra_plugins.normtables_sweeper.GridSweeper", "settings": [], "table": None, "name": None},
     provider="normtables",
 )

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from normtables import __version__
 from normtables.errors import UserError
+from normtables.places import RESULTS
 
 TIERS = ("smoke", "laptop", "short", "paper")
 
@@ -69,7 +70,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         raise UserError(f"{arguments[0]} does not know {' '.join(rest)}; see normtables {arguments[0]} --help")
     commands = importlib.import_module("normtables.commands")
     if options.results is None:
-        options.results = str(importlib.import_module("normtables.config").RESULTS)
+        options.results = str(RESULTS)
     return int(getattr(commands, f"{options.command}_command")(options))
 
 

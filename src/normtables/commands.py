@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from normtables.config import EXPERIMENTS, MACHINE, Composer
+from normtables.config import MACHINE, Composer
 from normtables.data import files
 from normtables.errors import UserError, lookup
+from normtables.places import EXPERIMENTS, default_root
 from normtables.pool import Job, default_jobs, run_all
 from normtables.progress import board, clock, say
 from normtables.records import Store, write_whole
@@ -78,7 +79,7 @@ def run_bytes(store: Store) -> float:
 def downloads(found: Plan) -> int:
     """The bytes that a plan's data sets still need, as far as the default data root can tell."""
     names = {str(run.facts["dataset"]["name"]) for run in found.runs.values()}
-    return sum(files.download_bytes(name, files.default_root()) for name in names)
+    return sum(files.download_bytes(name, default_root()) for name in names)
 
 
 def table_command(options: Namespace) -> int:
@@ -181,7 +182,7 @@ def errata_command(options: Namespace) -> int:
 
 def data_command(options: Namespace) -> int:
     """List the data sets, or fetch one."""
-    root = Path(options.root).expanduser() if options.root else files.default_root()
+    root = Path(options.root).expanduser() if options.root else default_root()
     if options.action == "fetch":
         for name in options.names:
             files.fetch(name, root)

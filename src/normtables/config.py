@@ -18,11 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from normtables.data.files import default_root
 from normtables.errors import UserError, nearest
+from normtables.places import CONF, RESULTS, default_root
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF, EXPERIMENTS, RESULTS = ROOT / "conf", ROOT / "experiments", ROOT / "results"
 GROUPS = ("model", "norm", "dataset", "optim", "schedule", "tier", "runtime", "tracker")
 INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
 PRECISIONS = ("float32", "float64", "bfloat16")

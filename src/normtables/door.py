@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from normtables.config import CONF, Composer, Settings, register_schema, require_checkout
+from normtables.config import Composer, Settings, register_schema, require_checkout
 from normtables.errors import UserError
+from normtables.places import CONF
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -25,12 +26,22 @@ def run(arguments: Sequence[str]) -> None:
             make(configs[0])
             return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
-    search = [f"hydra.searchpath=[{','.join('file://' + f for f in folders)}]"] if folders else []
-    before, sys.argv = sys.argv, ["normtables run", *words, *search]
+    before, sys.argv = sys.argv, ["normtables run", *for_hydra(words, settings, folders)]
     try:
         job()
     finally:
         sys.argv = before
+
+
+def for_hydra(words: Sequence[str], settings: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """The words as Hydra gets them; in a sweep the settings go to the sweeper, not into the sweep's own defaults."""
+    search = [f"hydra.searchpath=[{','.join('file://' + f for f in folders)}]"] if folders else []
+    if not any(word in ("-m", "--multirun") for word in words) and not any(w.startswith("+sweep=") for w in words):
+        return [*words, *search]
+    ours = [w for w in settings if not w.startswith(("hydra.", "hydra/", "+hydra", "+sweep="))]
+    kept = [w for w in words if w not in ours or w.startswith("results=")]
+    quoted = ",".join("'" + w.replace("\\", "\\\\").replace("'", "\\'") + "'" for w in ours)
+    return [*kept, *search, f"hydra.sweeper.settings=[{quoted}]"]
 
 
 def without_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -165,10 +165,12 @@ def take(path: Path) -> bool:
     """Create a claim file, after clearing one whose holder is dead; False where a living process holds it."""
     me = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid())})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(2):
+        for _ in range(3):
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileNotFoundError:
+                continue  # a holder that left nothing has just removed the folder
             except FileExistsError:
                 if alive(path):
                     return False

@@ -14,6 +14,7 @@ import torch
 
 from normtables.data import DATASETS, derived, files, load
 from normtables.errors import UserError
+from normtables.places import default_root
 
 IMAGES = "train-images-idx3-ubyte.gz"
 HELP = "run `normtables data fetch mnist`, or point data.root=FOLDER or NORMTABLES_DATA at a copy"
@@ -158,12 +159,12 @@ def test_a_bad_file_gets_no_stamp(root, mnist, monkeypatch):
 
 def test_the_default_root(monkeypatch, tmp_path):
     monkeypatch.setenv("NORMTABLES_DATA", "~/sets")
-    assert files.default_root() == (tmp_path.home() / "sets")
+    assert default_root() == (tmp_path.home() / "sets")
     monkeypatch.delenv("NORMTABLES_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert files.default_root() == tmp_path / "normtables" / "data"
+    assert default_root() == tmp_path / "normtables" / "data"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert files.default_root() == tmp_path.home() / ".cache" / "normtables" / "data"
+    assert default_root() == tmp_path.home() / ".cache" / "normtables" / "data"
 
 
 def test_embedded_data_has_no_files(tmp_path):

@@ -14,7 +14,11 @@ from normtables.norms import METHODS
 EPSILON = 0.05  # large, so that a misplaced one is seen
 READINGS = list(
     itertools.product(
-        ("average", "batch"), ("none", "batch"), ("sigma", "variance", "inverse_sigma"), ("sigma", "variance"), (0.3, "1/m")
+        ("average", "batch"),
+        ("none", "batch"),
+        ("sigma", "variance", "inverse_sigma"),
+        ("sigma", "variance"),
+        (0.3, "1/m"),
     )
 )
 LIBRARY = {"forward": "batch", "gradient": "batch", "averaged": "inverse_sigma", "epsilon_in": "variance"}
@@ -209,7 +213,9 @@ def test_gradcheck_of_the_whole_layer():
     for averaged, forward in itertools.product(("sigma", "variance", "inverse_sigma"), ("average", "batch")):
         options = LIBRARY | {"averaged": averaged, "forward": forward, "alpha": 0.4}
         layer = partial(build, **options)  # a new one each time: a pass moves the statistics
-        assert torch.autograd.gradcheck(lambda x: layer()(x), torch.randn(5, 3, dtype=torch.float64, requires_grad=True))
+        assert torch.autograd.gradcheck(
+            lambda x: layer()(x), torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+        )
 
 
 # state
@@ -237,7 +243,9 @@ def test_evaluation_uses_lambda_and_leaves_it(options):
     torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("options", [{"alpha": "1/m"}, {"alpha": "1/m^2", "count": "epoch"}, {"alpha": "1/m", **LIBRARY}])
+@pytest.mark.parametrize(
+    "options", [{"alpha": "1/m"}, {"alpha": "1/m^2", "count": "epoch"}, {"alpha": "1/m", **LIBRARY}]
+)
 def test_a_state_dict_carries_everything(options):
     layer, other = (build(initial="random", **options) for _ in range(2))
     layer.period.fill_(2)

@@ -62,7 +62,9 @@ def test_the_bias_before_a_shift_is_dropped_and_no_other(name):
     kit = Kit(method(name))
     kept = kit.method.after or not kit.method.shifts
     for layer in (kit.linear(3, 4), kit.conv(3, 4, 3)):
-        assert all((part.bias is not None) == kept for part in layer.modules() if isinstance(part, nn.Linear | nn.Conv2d))
+        assert all(
+            (part.bias is not None) == kept for part in layer.modules() if isinstance(part, nn.Linear | nn.Conv2d)
+        )
     assert all(part.bias is not None for part in kit.head(3, 4).modules() if isinstance(part, nn.Linear))
 
 

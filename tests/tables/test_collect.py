@@ -331,7 +331,7 @@ readings:
   tier: laptop
   set: {seed: 9}
   options:
-    {near: {norm.forward: average}, ordered: {norm.forward: batch}, bad: {norm.count: epoch}, late: {norm.epsilon: 1}}
+    {near: {set: {norm.forward: average}}, ordered: {set: {norm.forward: batch}}, bad: {set: {norm.count: epoch}}, late: {set: {norm.epsilon: 1}}}
   default: near
   because: of this
 """

@@ -167,7 +167,7 @@ readings:
   column: error
   tier: laptop
   set: {budget: 2epochs, seed: 9, norm.forward: average}
-  options: {as printed: {}, batch: {norm.forward: batch}}
+  options: {as printed: {}, batch: {set: {norm.forward: batch}}}
   default: as printed
   because: of this
 """
@@ -181,6 +181,9 @@ readings:
     assert (run.facts["norm"]["alpha"], run.facts["seeds"]["weights"], run.facts["budget"]) == (0.5, 9, {"epoch": 2})
     assert run.readings == (("batch", "half"),)
     assert plan(spec(text), "smoke", composer).readings == {}
+    named = spec(text.replace("batch: {set: {norm.forward: batch}}", "batch: {rows: {half: {norm.forward: batch}}}"))
+    some = plan(named, "laptop", composer).readings
+    assert some["batch"] == {"one": made.readings["as printed"]["one"], "half": made.readings["batch"]["half"]}
     other = plan(spec(text.replace("norm: dbn,", "norm: dbn, norm.forward: batch,")), "laptop", composer)
     assert other.readings == made.readings
     assert other.cells != made.cells

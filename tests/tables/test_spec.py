@@ -5,8 +5,8 @@ import textwrap
 import pytest
 import yaml
 
-from normtables.config import EXPERIMENTS
 from normtables.errors import UserError
+from normtables.places import EXPERIMENTS
 from normtables.tables.spec import load
 
 GOOD = """
@@ -35,7 +35,7 @@ published:
   bn: {error: [1.5, null, unknown, a note]}
   SVM: {error: [2, 2, verified]}
 readings:
-  {column: error, tier: laptop, set: {seed: 5}, options: {a: {}, b: {optim.lr: 3}}, default: a, because: of this}
+  {column: error, tier: laptop, set: {seed: 5}, options: {a: {}, b: {set: {optim.lr: 3}}}, default: a, because: of this}
 claims:
   - {id: a, says: bn wins, kind: better, columns: [error], rows: [bn], than: none, by: 0.1}
 """

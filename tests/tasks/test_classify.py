@@ -95,7 +95,9 @@ def test_scores_by_hand_however_the_split_is_cut(data, monkeypatch, chunk):
         z = (part.inputs @ model.weight.T + model.bias).detach().double().numpy()
         t = part.targets.numpy()
         assert scores[f"{name}/error"] == pytest.approx(100 * np.mean(z.argmax(1) != t))
-        assert scores[f"{name}/loss"] == pytest.approx(np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(t)), t]), rel=1e-5)
+        assert scores[f"{name}/loss"] == pytest.approx(
+            np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(t)), t]), rel=1e-5
+        )
 
 
 def test_big_inputs_are_evaluated_few_at_a_time(data, monkeypatch):

@@ -6,10 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
-def user_cache() -> Path:
-    """normtables in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "normtables"
+from normtables.places import user_cache
 
 
 def folders(root: Path) -> list[Path]:

@@ -81,12 +81,6 @@ class FilesError(UserError):
         self.damaged = damaged
 
 
-def default_root() -> Path:
-    """NORMTABLES_DATA, else normtables/data in the user's cache folder."""
-    named = os.environ.get("NORMTABLES_DATA")
-    return Path(named).expanduser() if named else derived.user_cache() / "data"
-
-
 def source(name: str) -> Source | None:
     """The source of a data set, None for an embedded one; raises UserError for an unknown name."""
     lookup(DATASETS, name, DATASETS.what)

@@ -254,22 +254,44 @@ def published(
 
 
 @dataclass(frozen=True)
+class Option:
+    """One reading of the source: settings for all rows, and further ones for the rows that are named.
+
+    A detail that acts on some rows alone is set for these; the other rows are the same runs as without it.
+    """
+
+    settings: Settings
+    rows: Mapping[str, Settings]
+
+    def of(self, row: str) -> dict[str, Any]:
+        """The settings of a row."""
+        return {**self.settings, **self.rows.get(row, {})}
+
+
+def option(node: Node, rows: Mapping[str, Row]) -> Option:
+    """One entry of `options`: {set: settings, rows: {row: settings}}, both optional."""
+    f, none = node.fields(("set", "rows")), Node({}, node.where)
+    names = [(Node(name, n.where).one_of(rows, "row"), settings(n)) for name, n in f.get("rows", none).items()]
+    return Option(settings(f.get("set", none)), dict(names))
+
+
+@dataclass(frozen=True)
 class Readings:
     """Unknown details of the source, tried one option at a time against the published numbers of one column."""
 
     column: str
     tier: str
     settings: Settings
-    options: Mapping[str, Settings]
+    options: Mapping[str, Option]
     default: str
     because: str
 
 
-def readings(node: Node, tiers: Mapping[str, Tier], columns: Mapping[str, Column]) -> Readings:
+def readings(node: Node, tiers: Mapping[str, Tier], rows: Mapping[str, Row], columns: Mapping[str, Column]) -> Readings:
     """The `readings` section."""
     keys = ("column", "tier", "set", "options", "default", "because")
     f = node.fields(keys, required=keys)
-    options = {name: settings(n) for name, n in f["options"].items()}
+    options = {name: option(n, rows) for name, n in f["options"].items()}
     name, at = f["column"].one_of(columns, "column"), f["tier"].one_of(tiers, "tier")
     if at not in columns[name].tiers:
         raise f["tier"].error(f"the column {name!r} does not exist at the tier {at!r}")

@@ -145,7 +145,7 @@ def plan_readings(spec: TableSpec, tier: str, runs: Runs) -> dict[str, dict[str,
     rows = [r for r in spec.planned_rows(tried.column, tier) if (r, tried.column) in spec.published]
     found: dict[str, dict[str, str]] = {option: {} for option in tried.options}
     for option, row in itertools.product(tried.options, rows):
-        settings = base(spec, tier, row, tried.column) | dict(tried.settings) | dict(tried.options[option])
+        settings = base(spec, tier, row, tried.column) | dict(tried.settings) | tried.options[option].of(row)
         run = runs.add(settings, {"seed": settings.get("seed", 0)})
         found[option][row] = runs.serve(run, reading=(option, row))
     return found

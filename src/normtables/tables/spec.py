@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from normtables.config import EXPERIMENTS
 from normtables.errors import UserError
+from normtables.places import EXPERIMENTS
 from normtables.tables import entries
 from normtables.tables.entries import (
     Axes,
@@ -108,7 +108,7 @@ def load(source: Path | str | int) -> TableSpec:
         tune=entries.axes(f.get("tune", none)),
         choose=entries.choose(f["choose"]) if "choose" in f else None,
         published=dict(entries.published(f.get("published", none), rows, columns)),
-        readings=entries.readings(f["readings"], tiers, columns) if "readings" in f else None,
+        readings=entries.readings(f["readings"], tiers, rows, columns) if "readings" in f else None,
         claims=tuple(entries.claim(n, rows, columns) for n in (f["claims"].list() if "claims" in f else ())),
     )
     check(spec, node.where)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from normtables import __version__
-from normtables.config import ROOT
 from normtables.errors import UserError
+from normtables.places import ROOT
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 

@@ -53,7 +53,12 @@ def execute(cfg: DictConfig, report: Report = silent) -> Record:
     with store.claim(run) as mine:
         if not mine:
             raise UserError(f"run {run} is being computed by another process; the same command reads its record later")
+        record = store.read(run)
+        if record and record.status in DONE:  # another process made it between the look and the claim
+            return record
         folder = store.folder(run)
+        for part in folder.glob("*.part"):
+            part.unlink()  # half-written by a process that was killed; a claim has one holder
         try:
             training = Training(cfg, known, folder, report)
             write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
@@ -177,6 +182,8 @@ class Training:
             if zlib.crc32(body) != digest:
                 raise ValueError("its checksum is wrong")
             state = torch.load(io.BytesIO(body), map_location=self.device, weights_only=True)
+            if state["run"] != self.run:
+                raise ValueError(f"it belongs to run {state['run']}")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except Exception as error:

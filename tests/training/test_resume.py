@@ -1,0 +1,295 @@
+"""A run that is killed again and again ends as if nothing had happened, bit for bit."""
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+from normtables.config import facts, register_schema, run_id
+from normtables.errors import UserError
+from normtables.models import cnn4, mlp  # noqa: F401  (in the server that children are forked from, too)
+from normtables.norms import bn, dbn  # noqa: F401
+from normtables.records import Store
+from normtables.training import run
+from normtables.training.run import Training, execute
+
+KEPT = ["config.yaml", "history.csv", "record.json"]
+STEPPED = {"schedule": "step", "schedule.every": "70steps", "schedule.factor": 0.7}
+RUNS = {
+    "mlp, dbn 1/m, adagrad": {
+        "model.widths": [16],
+        "norm": "dbn",
+        "norm.alpha": "1/m",
+        "optim": "adagrad",
+        "precision": "float64",
+        "batch_size": 50,
+        **STEPPED,
+    },
+    "cnn4 with dropout, dbn of the library, momentum": {
+        "model": "cnn4",
+        "model.widths": [2, 3],
+        "model.hidden": 5,
+        "norm": "dbn",
+        "norm.alpha": 0.3,
+        "norm.forward": "batch",
+        "norm.gradient": "batch",
+        "norm.averaged": "inverse_sigma",
+        "norm.epsilon_in": "variance",
+        "optim.lr": 0.02,
+        "optim.momentum": 0.9,
+        "batch_size": 10,
+        **STEPPED,
+    },
+}
+# 23 updates between rows are neither a divisor of an epoch nor of the 50 between checkpoints.
+COMMON = {"budget": "300steps", "evaluate": "23steps", "runtime.checkpoint": 0, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """New processes forked from a server that has imported what a run needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sklearn.datasets", "hydra", "normtables.training.run", __name__])
+    return context
+
+
+@pytest.fixture(params=RUNS)
+def pair(request, composer, tmp_path):
+    """(undisturbed, disturbed) configurations of one run in two folders."""
+    return [composer.config(COMMON | RUNS[request.param] | {"results": str(tmp_path / n)}) for n in ("whole", "torn")]
+
+
+def same(cfg_whole, cfg_torn):
+    """Histories (but for the clock), scores and weights are equal, and nothing else is left."""
+    whole, torn = Store(cfg_whole.results), Store(cfg_torn.results)
+    name = run_id(cfg_whole)
+    one, other = whole.read(name), torn.read(name)
+    rows = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in store.history(name)] for store in (whole, torn)
+    ]
+    assert [row["step"] for row in rows[0]] == [*range(23, 300, 23), 300]
+    assert rows[0] == rows[1]
+    assert other.facts["weights"] == one.facts["weights"]
+    assert (other.status, other.final, other.config) == (one.status, one.final, one.config)
+    seconds = [row["seconds"] for row in torn.history(name)]
+    assert seconds == sorted(seconds)
+    assert sorted(os.listdir(torn.folder(name))) == KEPT
+
+
+def live(cfg, deadly=0):
+    """A process's life: make the run, unless it is killed, from outside or at its call number `deadly`."""
+    register_schema()
+    counted(lambda: execute(cfg), deadly) if deadly else execute(cfg)
+
+
+def started(processes, *args):
+    process = processes.Process(target=live, args=args)
+    process.start()
+    return process
+
+
+def finish(processes, cfg):
+    process = started(processes, cfg)
+    process.join()
+    assert process.exitcode == 0
+
+
+def stamp(path):
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def test_killed_from_outside_at_any_moment(processes, pair):
+    whole, torn = pair
+    execute(whole)
+    store, name, rng, killed = Store(torn.results), run_id(torn), random.Random(1), 0
+    checkpoint = store.folder(name) / "checkpoint.pt"
+    for _ in range(4):
+        before = stamp(checkpoint)
+        process = started(processes, torn)
+        while process.is_alive() and stamp(checkpoint) == before:
+            time.sleep(0.001)
+        process.join(rng.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        assert store.state(name) == ("interrupted" if process.exitcode else "finished")
+    finish(processes, torn)
+    assert killed, "the machine was too fast for this test: give it more updates"
+    same(whole, torn)
+
+
+def counted(call, deadly=0):
+    """Run `call`, counting every call and return of Python and C functions; SIGKILL this process at number `deadly`."""
+    events = 0
+
+    def tick(*_):
+        nonlocal events
+        events += 1
+        if events == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(tick)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return events
+
+
+def test_killed_at_exact_moments(processes, composer, tmp_path):
+    """Between any two calls, those that write and move files among them; the moments are drawn, the same each time."""
+    whole, torn = (
+        composer.config(COMMON | RUNS["mlp, dbn 1/m, adagrad"] | {"results": str(tmp_path / n)})
+        for n in ("whole", "torn")
+    )
+    events, rng, killed = counted(lambda: execute(whole)), random.Random(2), 0
+    assert events > 10_000
+    for _ in range(8):
+        process = started(processes, torn, rng.randrange(1, events // 3))
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    finish(processes, torn)
+    assert killed >= 4
+    same(whole, torn)
+
+
+@pytest.mark.parametrize("last", ["history", "checkpoint", "record"])
+def test_killed_right_behind_the_last_write(composer, tmp_path, monkeypatch, last):
+    """The three writes at the end of a run: last row, last checkpoint, record."""
+
+    class Killed(BaseException):
+        pass
+
+    whole, torn = (
+        composer.config(COMMON | RUNS["mlp, dbn 1/m, adagrad"] | {"results": str(tmp_path / n)})
+        for n in ("whole", "torn")
+    )
+    execute(whole)
+    place = {"history": (run, "append_history"), "checkpoint": (run, "write_bytes"), "record": (Store, "write")}[last]
+    original = getattr(*place)
+
+    def fatal(*args, **kwargs):
+        original(*args, **kwargs)
+        if last == "record" or at == [300]:
+            raise Killed
+
+    at, evaluate = [0], Training.evaluate
+    monkeypatch.setattr(Training, "evaluate", lambda self: (at.__setitem__(0, self.position.step), evaluate(self)))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(*place, fatal)
+        execute(torn)
+    assert Store(torn.results).state(run_id(torn)) == ("finished" if last == "record" else "interrupted")
+    record = execute(torn)
+    assert record.status == "finished"
+    (Store(torn.results).folder(record.id) / "checkpoint.pt").unlink(missing_ok=True)  # a done run is not touched again
+    same(whole, torn)
+
+
+# checkpoints
+
+
+@pytest.fixture
+def interrupted(small):
+    """A configuration whose run stopped behind its first checkpoint, and that checkpoint's path."""
+    cfg = small(norm="bn", runtime__checkpoint=0, budget="6steps")
+
+    def stop(name, step, *_):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(cfg, stop)
+    store = Store(cfg.results)
+    assert store.state(run_id(cfg)) == "interrupted"
+    return cfg, store.folder(run_id(cfg)) / "checkpoint.pt"
+
+
+def test_rows_behind_the_checkpoint_are_made_anew(interrupted, small, tmp_path):
+    cfg, checkpoint = interrupted
+    store = Store(cfg.results)
+    assert [row["step"] for row in store.history(run_id(cfg))] == [2, 4]
+    with (checkpoint.parent / "history.csv").open("a") as file:
+        file.write("5,0.1,torn li")
+    record = execute(cfg)
+    assert [row["step"] for row in store.history(record.id)] == [2, 4, 6]
+    assert (
+        record.facts["weights"]
+        == execute(small(norm="bn", budget="6steps", results=str(tmp_path / "whole"))).facts["weights"]
+    )
+
+
+def test_a_run_goes_on_from_its_checkpoint(interrupted, tmp_path):
+    cfg, checkpoint = interrupted
+    training = Training(cfg, facts(cfg), checkpoint.parent, run.silent)
+    training.resume()
+    assert training.position.step == 2
+    assert [row["step"] for row in training.rows] == [2]
+    assert training.before > 0
+
+
+def corrupted(content):
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    return {"empty": b"", "cut": content[:middle], "flipped": flipped, "text": b"no checkpoint", "short": b"abc"}
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "flipped", "text", "short"])
+def test_a_damaged_checkpoint_is_named_and_kept(interrupted, how):
+    cfg, checkpoint = interrupted
+    damaged = corrupted(checkpoint.read_bytes())[how]
+    checkpoint.write_bytes(damaged)
+    before = {p.name: p.read_bytes() for p in checkpoint.parent.iterdir()}
+    with pytest.raises(UserError, match="is damaged") as error:
+        execute(cfg)
+    assert str(checkpoint) in str(error.value)
+    assert "delete it" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert {p.name: p.read_bytes() for p in checkpoint.parent.iterdir()} == before
+    checkpoint.unlink()
+    assert execute(cfg).status == "finished"
+
+
+def test_a_checkpoint_of_another_run_is_refused(interrupted, small):
+    """The same network and optimizer, so that nothing but the id tells them apart."""
+    other, checkpoint = interrupted
+    cfg = small(norm="bn", budget="6steps", seed=1)
+    folder = Store(cfg.results).folder(run_id(cfg))
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").write_bytes(checkpoint.read_bytes())
+    with pytest.raises(UserError, match=f"belongs to run {run_id(other)}"):
+        execute(cfg)
+
+
+def test_checkpoints_wait_for_their_time(small, monkeypatch):
+    saves = []
+    monkeypatch.setattr(Training, "save", lambda self: saves.append(self.position.step))
+    execute(small(norm="bn", runtime__checkpoint=1000))
+    assert saves == []
+    execute(small(norm="bn", budget="6steps", runtime__checkpoint=0))
+    assert saves == [2, 4, 6]
+
+
+def test_a_checkpoint_holds_every_source_of_randomness(small, tmp_path):
+    training = Training(small(), facts(small()), tmp_path, run.silent)
+    training.began = time.perf_counter()
+    training.save()
+    expected = torch.rand(3)
+    other = Training(small(), facts(small()), tmp_path, run.silent)
+    torch.manual_seed(77)
+    other.resume()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_killed_processs_half_written_files_are_cleared_away(interrupted):
+    cfg, checkpoint = interrupted
+    checkpoint.with_name("checkpoint.pt.1.part").write_bytes(b"half")
+    execute(cfg)
+    assert sorted(os.listdir(checkpoint.parent)) == KEPT
