@@ -18,7 +18,7 @@ setup: .venv/.ready
 
 # An environment that works is kept; one that is broken or too old is made anew.
 .venv/.ready: pyproject.toml constraints.txt
-	@.venv/bin/python -c 'import pip; $(PYTHON_311)' 2>/dev/null; \
+	@.venv/bin/python -c 'import pip; $(PYTHON_311)' 2>/dev/null && exit; \
 	set -- python3.13 python3.12 python3.11 python3; \
 	if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; fi; \
 	bare=; \

@@ -100,12 +100,9 @@ def training_of(composer: Composer, settings: Mapping[str, Any], steps: int) -> 
 
 def bare_loop(model: nn.Module, inputs: Tensor, targets: Tensor, batch: int, lr: float) -> Iterator[None]:
     """The loop that one would write by hand for the same network, data and optimizer; one update per item."""
-    on_cpu = (
-        inputs.device.type == "cpu"
-    )  # torch has a fused AdaGrad for the CPU only; elsewhere its own default is best
-    optimizer = torch.optim.Adagrad(
-        model.parameters(), lr=lr, eps=1e-6, fused=on_cpu, foreach=False if on_cpu else None
-    )
+    fused = inputs.device.type == "cpu"  # torch has a fused AdaGrad for the CPU only; elsewhere its default is best
+    choice: dict[str, Any] = {"fused": True, "foreach": False} if fused else {}
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=lr, eps=1e-6, **choice)
     while True:
         order = torch.randperm(len(targets)).to(targets.device)
         for chosen in order.split(batch):

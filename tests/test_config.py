@@ -1,4 +1,4 @@
-"""What names a run: one id per computation, whatever the spelling and the machine; bad settings are told in one line."""
+"""What names a run: one id per computation, whatever the spelling and the machine; mistakes in one line."""
 
 import json
 import shutil

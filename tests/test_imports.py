@@ -76,3 +76,10 @@ def test_tables_and_report_load_no_torch():
     assert len(names) > 20
     code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_commands_that_draw_nothing_load_no_matplotlib_and_no_scipy_stats():
+    """`plan`, `errata` and `runs` answer in a second or two; each of these takes one."""
+    code = "import sys, normtables.report, normtables.tables.claims, normtables.tables.plan\n"
+    code += "sys.exit(bool({'matplotlib', 'scipy.stats'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

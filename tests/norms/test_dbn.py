@@ -1,4 +1,4 @@
-"""Diminishing batch normalization against Algorithm 1 of Ma & Klabjan written out in NumPy, and against torch's layers."""
+"""Diminishing batch normalization against Algorithm 1 of Ma & Klabjan in NumPy, and against torch's layers."""
 
 import itertools
 from functools import partial
@@ -213,9 +213,8 @@ def test_gradcheck_of_the_whole_layer():
     for averaged, forward in itertools.product(("sigma", "variance", "inverse_sigma"), ("average", "batch")):
         options = LIBRARY | {"averaged": averaged, "forward": forward, "alpha": 0.4}
         layer = partial(build, **options)  # a new one each time: a pass moves the statistics
-        assert torch.autograd.gradcheck(
-            lambda x: layer()(x), torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-        )
+        x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x, layer=layer: layer()(x), x)
 
 
 # state
@@ -307,10 +306,19 @@ def test_a_bad_alpha_is_refused(alpha):
 
 @pytest.mark.parametrize(
     "options",
-    [{"epsilon": 0}, {"epsilon": -1.0}, {"forward": "lambda"}, {"gradient": True}, {"count": "step"}, {"initial": "one"},
-     {"averaged": "std"}, {"position": "between"}, {"epsilon_in": "root"}],
+    [
+        {"epsilon": 0},
+        {"epsilon": -1.0},
+        {"forward": "lambda"},
+        {"gradient": True},
+        {"count": "step"},
+        {"initial": "one"},
+        {"averaged": "std"},
+        {"position": "between"},
+        {"epsilon_in": "root"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_bad_readings_are_refused(options):
     with pytest.raises(UserError, match=next(iter(options))):
         METHODS.build({"name": "dbn", **options})

@@ -34,6 +34,7 @@ from pathlib import Path
 import pytest
 
 from normtables import report
+from normtables.tables import trials
 
 EXPECTED = Path(__file__).resolve().parents[1] / "golden" / "expected"
 
@@ -78,3 +79,10 @@ def test_provenance_lists_every_run_with_its_commit(written):
     assert sum(len(group["ids"]) for group in known["runs"]) == 25
     assert {group["status"]: group["ids"] for group in known["runs"]}["failed"] == ["a1986c74e645"]
     assert known["missing"] == ["0c468182d12c", "6427f96a9fdc"]
+
+
+def test_chance_is_known_for_columns_that_read_the_recorded_score(laptop):
+    """Not for epochs, which are another number of the same row, nor for a column of valid/error."""
+    found = dict(trials.chances(laptop.plan, laptop.store))
+    written = {(row, "error %"): 50.0 for row in ("bn", "none", "ln", "wn", "gn")}
+    assert found == written | {(row, "spoken error %"): 40.0 for row in ("bn", "none")}

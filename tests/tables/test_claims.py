@@ -143,6 +143,17 @@ def test_rows_that_a_column_lacks_are_told(tmp_path):
     assert row.evidence.startswith("1 of its 2 rows are run here; 'a' beats 'b'")
 
 
+def test_a_column_of_another_tier_gets_no_verdict(tmp_path):
+    """One verdict for each column that the tier has."""
+    file = TABLE.replace("gain: {score", "gain: {tiers: [paper], score").replace("laptop: {", "paper: &p {", 1)
+    path = tmp_path / "t.yaml"
+    file = file.replace("seed: [0, 1, 2]}}}", "seed: [0, 1, 2]}}, laptop: *p}")
+    path.write_text(textwrap.dedent(file % f"{{id: C, says: s, columns: [error, gain], {BETTER}}}"))
+    table = spec.load(path)
+    assert claims.judged(table, "laptop", {}, {})["says"].tolist() == ["s [error]"]
+    assert claims.judged(table, "paper", {}, {})["says"].tolist() == ["s [error]", "s [gain]"]
+
+
 DIVERGES = "kind: fails, rows: [a, b], how: diverges"
 CHANCE = "kind: fails, rows: [a], how: chance"
 

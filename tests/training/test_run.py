@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 
 from normtables.config import facts, run_id
 from normtables.errors import UserError
-from normtables.models import mlp
 from normtables.norms import METHODS
 from normtables.records import Record, Store
 from normtables.tasks.classify import Classify
@@ -179,29 +178,28 @@ def test_each_seed_changes_what_it_names_and_nothing_else(small, tmp_path, seed,
     assert {name for name in one if one[name] != other[name]} == changed
 
 
-def test_the_weights_seed_draws_dropout_too(small):
-    cnn = {
-        "model": "cnn4",
-        "model.hidden": 8,
-        "model.dropout": [0.5, 0.5, 0.5],
-        "model.widths": [2, 2],
-        "budget": "1step",
-    }
+def test_the_weights_seed_draws_dropout_too(composer, results, tmp_path):
+    cnn = {"model": "cnn4", "model.widths": [2, 2], "model.hidden": 8, "norm": "none", "results": str(results)}
 
-    def weights(draws):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                run,
-                "initialise",
-                lambda model, scheme: [p.data.fill_(0.1) for p in model.parameters()] and torch.rand(draws),
-            )
-            return execute(cfg(draws)).facts["weights"]
+    def outputs(seed):
+        training = built(composer.config(cnn | {"seeds.weights": seed}), tmp_path)
+        for parameter in training.model.parameters():
+            parameter.data.fill_(0.1)  # equal whatever the seed, so that only dropout is left
+        return training.model(training.task.data.valid.inputs)
 
-    def cfg(draws):
-        made = {k.replace(".", "__"): v for k, v in cnn.items()}
-        return small(**made, batch_size=20 + draws - draws, results=str(Path(small().results) / str(draws)))
+    first = outputs(0)
+    assert torch.equal(first, outputs(0))
+    assert not torch.equal(first, outputs(1))
 
-    assert weights(0) != weights(1), "one number drawn before moves dropout's draws"
+
+def test_a_worker_reads_the_same_switches_from_text(composer, results, tmp_path):
+    """A pool hands its workers configurations as YAML, without the schema."""
+    for switch, last in (("off", False), ("auto", True), ("on", True)):
+        settings = {"model": "cnn4", "runtime.channels_last": switch, "results": str(results)}
+        cfg = OmegaConf.create(OmegaConf.to_yaml(composer.config(settings), resolve=True))
+        assert run_id(cfg) == composer.id(settings)
+        kernel = built(cfg, tmp_path).model[2].weight
+        assert kernel.is_contiguous(memory_format=torch.channels_last) == last
 
 
 @pytest.mark.parametrize("norm", METHODS)
@@ -378,9 +376,3 @@ def test_every_run_sets_all_switches(monkeypatch):
     assert not torch.backends.cudnn.benchmark
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.get_num_threads() == 1
-
-
-def test_a_factory_of_a_model_is_asked_with_the_tasks_sizes(small, tmp_path, monkeypatch):
-    training = built(small(), tmp_path)
-    assert training.task.sizes == {"inputs": (1, 8, 8), "outputs": 10}
-    assert mlp.MODELS["mlp"].factory is mlp.mlp

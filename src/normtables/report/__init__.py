@@ -8,10 +8,6 @@ import pandas as pd
 
 from normtables.errors import UserError
 from normtables.records import Store
-from normtables.report.figure import draw
-from normtables.report.grid import grid_of
-from normtables.report.latex import tabulars
-from normtables.report.markdown import page
 from normtables.report.misprints import errata, errata_markdown
 from normtables.report.provenance import origins
 from normtables.report.runs import runs_index
@@ -24,6 +20,11 @@ def write(
     plan: Plan, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, store: Store, folder: Path
 ) -> list[Path]:
     """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv, provenance.json; UserError where that fails."""
+    from normtables.report.figure import draw  # what loads matplotlib and scipy is loaded here, not by every command
+    from normtables.report.grid import grid_of
+    from normtables.report.latex import tabulars
+    from normtables.report.markdown import page
+
     grid, sources = grid_of(plan, table), origins(plan, store)
     return put(
         folder,

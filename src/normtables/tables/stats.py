@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # scipy.stats is loaded by its first use: planning needs none of it and it takes a second
 
 CONFIDENCE = 0.95
 SMALL = 10  # up to this many values an interval is Student's, above it is bootstrapped
@@ -58,13 +58,13 @@ def summary(values: Sequence[float]) -> Summary:
 
 def t_interval(center: float, error: float, freedom: float) -> tuple[float, float]:
     """Student's 95 % interval around `center` with standard error `error`."""
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return center - half, center + half
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % BCa bootstrap interval of the mean, always with the same draws."""
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,
         confidence_level=CONFIDENCE,
@@ -93,7 +93,7 @@ def p_above(center: float, error: float, freedom: float, bound: float) -> float:
         return math.nan
     if error == 0:
         return 0.0 if center > bound else 1.0
-    return float(stats.t.sf((center - bound) / error, freedom))
+    return float(scipy.stats.t.sf((center - bound) / error, freedom))
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
@@ -155,16 +155,16 @@ def wilcoxon(a: Sequence[float], b: Sequence[float]) -> float:
         return 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zeros and ties make scipy fall back to the normal approximation
-        return float(stats.wilcoxon(gaps).pvalue)
+        return float(scipy.stats.wilcoxon(gaps).pvalue)
 
 
 def friedman(frame: pd.DataFrame) -> tuple[float, float]:
     """Friedman's statistic and p-value for columns (methods) measured on the same rows (data sets)."""
-    found = stats.friedmanchisquare(*(frame[name] for name in frame))
+    found = scipy.stats.friedmanchisquare(*(frame[name] for name in frame))
     return float(found.statistic), float(found.pvalue)
 
 
 def nemenyi_cd(methods: int, sets: int, level: float = 0.05) -> float:
     """Nemenyi's critical difference of average ranks (Demsar 2006, equation 6)."""
-    quantile = float(stats.studentized_range.ppf(1 - level, methods, np.inf)) / math.sqrt(2)
+    quantile = float(scipy.stats.studentized_range.ppf(1 - level, methods, np.inf)) / math.sqrt(2)
     return quantile * math.sqrt(methods * (methods + 1) / (6 * sets))

@@ -45,7 +45,7 @@ class Classify:
             order = self.order(epoch)
             for i in range(first, self.clock["epoch"]):
                 chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-                yield inputs[chosen], targets[chosen]
+                yield inputs.index_select(0, chosen), targets.index_select(0, chosen)
             epoch, first = epoch + 1, 0
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -105,7 +105,7 @@ class Training:
         model = MODELS.build(self.known["model"], Kit(method), self.task.sizes)
         initialise(model, cfg.init)
         model = model.to(self.device, self.dtype)
-        if cfg.runtime.channels_last is not Auto.off and len(self.task.sizes["inputs"]) == 3:
+        if Auto(cfg.runtime.channels_last) is not Auto.off and len(self.task.sizes["inputs"]) == 3:
             model = model.to(memory_format=torch.channels_last)
         if cfg.precision == "bfloat16":
             model.forward = torch.autocast(self.device.type, torch.bfloat16)(model.forward)
