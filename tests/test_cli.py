@@ -176,6 +176,19 @@ def test_table_makes_what_is_missing_and_only_that(tmp_path, capsys):
     assert [run["norm.alpha"] for run in json.loads(capsys.readouterr().out)] == [0.1]
 
 
+def test_stale_lists_records_of_another_version(tmp_path, quick, capsys):
+    dispatch(["run", *quick])
+    words = ["plan", "--stale", "--results", str(tmp_path)]
+    dispatch(words)
+    assert "0 runs of an older version" in capsys.readouterr().out
+    [path] = tmp_path.glob("runs/*/record.json")
+    record = json.loads(path.read_text())
+    record["config"]["norm"]["version"] = 0
+    path.write_text(json.dumps(record))
+    dispatch(words)
+    assert f"{record['id']}  norm bn is of version 0, now 1" in capsys.readouterr().out
+
+
 def test_long_plans_ask_first(monkeypatch):
     from normtables.commands import confirm
 

@@ -36,9 +36,13 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="one run, or a sweep with -m: normtables run norm=bn optim.lr=0.1", add_help=False)
     for name, text in (("plan", "list a table's runs by state"), ("table", "collect, judge and draw a table")):
         found = command(name, text)
-        found.add_argument("table", help="1 to 11, or a table file of your own")
+        found.add_argument("table", nargs="?" if name == "plan" else None, help="1 to 11, or a table file of your own")
         found.epilog = "Settings of the machine may follow: data.root=DIR runtime.threads=2"
         found.set_defaults(settings=[])
+        if name == "plan":
+            found.add_argument(
+                "--stale", action="store_true", help="list runs of an older version of a method, model ..."
+            )
         found.add_argument("--tier", default="laptop", help=f"{', '.join(TIERS)} (default: laptop)")
         found.add_argument("--conf-dir", action="append", default=[], metavar="DIR", help="your own conf/ folder")
     found.add_argument("--run", action="store_true", help="make the missing runs first")

@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from normtables.errors import UserError, lookup
 from normtables.places import EXPERIMENTS, default_root
 from normtables.pool import Job, default_jobs, run_all
 from normtables.progress import board, clock, say
-from normtables.records import Store, write_whole
+from normtables.records import Record, Store, write_whole
 from normtables.report import csv_text, errata, errata_markdown, runs_index, write
 from normtables.sweep import grid
 from normtables.tables import collect as tables
@@ -43,6 +44,10 @@ def machine_settings(options: Namespace, composer: Composer) -> dict[str, Any]:
 def plan_command(options: Namespace) -> int:
     """List a table's runs by state, with what the missing ones need."""
     composer, store = Composer(options.conf_dir), Store(options.results)
+    if options.stale:
+        return list_stale(composer, store)
+    if options.table is None:
+        raise UserError("plan needs a table, 1 to 11 or a file of your own, or --stale")
     found = planned(options, composer)
     frame = summary(found, store)
     if options.json:
@@ -57,6 +62,25 @@ def plan_command(options: Namespace) -> int:
         say(f"{run['id']}  {run['state']:<11}  {'; '.join(filter(None, place))}")
     say(needs(found, frame, store))
     return 0
+
+
+def list_stale(composer: Composer, store: Store) -> int:
+    """List the runs whose method, model, data set or task has another version by now."""
+    outdated = [(record.id, why) for record in store.records() for why in stale(record, composer)]
+    for name, why in outdated:
+        say(f"{name}  {why}")
+    say(f"{len(dict(outdated))} runs of an older version; a table makes them anew under a new id")
+    return 0
+
+
+def stale(record: Record, composer: Composer) -> Iterator[str]:
+    """Which named parts of a record are of another version than the configuration has now."""
+    parts: dict[str, Any] = {group: record.config[group] for group in ("model", "norm", "dataset")}
+    parts["task"] = parts["dataset"]["task"]
+    for group, part in parts.items():
+        now = composer.version(group, part["name"])
+        if now != part["version"]:
+            yield f"{group} {part['name']} is of version {part['version']}, now {now or 'gone'}"
 
 
 def needs(found: Plan, frame: pd.DataFrame, store: Store) -> str:

@@ -231,6 +231,12 @@ class Composer:
         """The run id of these settings."""
         return run_id(self.config(settings))
 
+    def version(self, group: str, name: str) -> int:
+        """The version that a file of a group states; 0 where there is no such file."""
+        paths = [folder / group / f"{name}.yaml" for folder in self.folders]
+        found = [path for path in paths if path.exists()]
+        return int(OmegaConf.select(OmegaConf.load(found[0]), "version")) if found else 0
+
     def _compose(self, groups: Mapping[str, str]) -> DictConfig:
         key = tuple(sorted(groups.items()))
         if key not in self._composed:

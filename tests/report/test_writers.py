@@ -41,6 +41,12 @@ def test_a_numbered_table_names_its_make_target(laptop):
     assert "`make reproduce-table-3 TIER=laptop` makes them" in page(laptop, changed(laptop, table=3))
 
 
+def test_differences_are_told_of_printed_columns_only(laptop):
+    spec = laptop.plan.spec
+    assert len(list(markdown.differences(spec, ["error %"]))) == 2
+    assert list(markdown.differences(spec, ["epochs", "steps to 20 %"])) == []
+
+
 def test_a_table_without_a_single_run_is_written(laptop, tmp_path):
     from normtables.tables import claims, collect
 
@@ -103,7 +109,7 @@ def test_figure_of_a_stand_in_shows_no_published_number(shown):
     assert labels == ["ours, 95 % interval"]
 
 
-@pytest.mark.parametrize(("far", "scale"), [(110.0, "linear"), (111.0, "log")])
+@pytest.mark.parametrize(("far", "scale"), [(110.0, "linear"), (111.0, "log"), (-1.0, "linear")])
 def test_figure_is_logarithmic_over_more_than_a_decade(shown, far, scale):
     cells = {key: dataclasses.replace(cell, survey=math.nan, original=math.nan) for key, cell in shown.cells.items()}
     cells["bn", "error %"] = dataclasses.replace(cells["bn", "error %"], ours=11.0, low=-5.0, high=27.0)

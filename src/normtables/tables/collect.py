@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from scipy import stats as tests
+import scipy  # scipy.stats is loaded by its first use: planning needs none of it
 
 from normtables.records import Store
 from normtables.tables import stats
@@ -186,8 +186,8 @@ def closeness(found: Mapping[str, tuple[float, str]], target: Mapping[str, float
         "status": f"diverged {diverged} of {len(found)}" if diverged else state,
         "mean_abs": stats.moments(list(gaps.values()))[0],
         "mean_abs_but_worst": stats.moments([gap for row, gap in gaps.items() if row != worst])[0],
-        "spearman": float(tests.spearmanr(*pairs).statistic) if enough else math.nan,
-        "kendall": float(tests.kendalltau(*pairs).statistic) if enough else math.nan,
+        "spearman": float(scipy.stats.spearmanr(*pairs).statistic) if enough else math.nan,
+        "kendall": float(scipy.stats.kendalltau(*pairs).statistic) if enough else math.nan,
     }
 
 
