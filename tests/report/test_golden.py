@@ -10,7 +10,7 @@ error %, bn: the test errors of the three seeds fall to 10, 11, 12: mean 11, sd 
     [8.515862, 13.484138]. On validation the best epochs are 2, 3, 3, where the test error is 12, 12, 12.
 epochs, bn: best on test at 3, 2, 3: mean 2.666667, sd sqrt(1/3) = 0.577350; validation-best: 2, 3, 3, likewise.
 steps to 20 %, bn: valid/error first at or below 20 at steps 20, 20, 10. none: 24, 21 and 20: only the third reaches it.
-gn: 17 and 18 of the two runs that are there: 17.5, sd 0.707107, half width 12.706205 * 0.5.
+gn: one of three runs crashed: no mean over the two that did not (17 and 18).
 spoken error %: bn 30, 30, 30 and none 40, 42, 44: mean 42, sd 2.
 
 G1, error: 21 - 11 = 10, standard error sqrt(1/3 + 1/3) = 0.816497, 4 degrees of freedom, interval 10 -+ 2.266955; t =

@@ -17,7 +17,7 @@ from normtables.report.grid import Grid, Shown
 
 BLUE, ORANGE, BLACK, GREY = "#0072B2", "#E69F00", "#000000", "#666666"  # Okabe and Ito's colours for every eye
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "normtables", "font.size": 9.0, "axes.axisbelow": True}
-DECADE = 10  # values that span more than this get a logarithmic axis
+SPAN = 3  # values that span more than this factor get a logarithmic axis
 WIDE = 3  # panels side by side
 
 
@@ -118,9 +118,9 @@ def numbers(cells: Sequence[Shown | None]) -> list[float]:
 
 
 def spans(cells: Sequence[Shown | None]) -> bool:
-    """Whether a column's positive numbers span more than a decade."""
+    """Whether a column's positive numbers span more than SPAN."""
     known = numbers(cells)
-    return bool(known) and min(known) > 0 and max(known) > DECADE * min(known)
+    return bool(known) and min(known) > 0 and max(known) > SPAN * min(known)
 
 
 def logarithmic(ax: Axes, cells: Sequence[Shown | None]) -> None:

@@ -42,7 +42,7 @@ class Shown:
     def measured(self) -> str:
         """Ours, as in `2.643 ± 0.031 (3)`, or what went wrong."""
         if math.isnan(self.ours):
-            return f"{self.trouble} run" if self.waits and self.trouble[:1].isdigit() else self.trouble
+            return f"{self.trouble} run" if self.waits and self.trouble[-1:].isdigit() else self.trouble
         spread = "" if math.isnan(self.sd) else f" ± {number(self.sd, self.digits)}"
         p = "" if math.isnan(self.p) else f", p {chance_of(self.p)}"
         return f"{number(self.ours, self.digits)}{spread} ({self.trouble or self.n}){p}"
@@ -150,4 +150,6 @@ def trouble(line: Mapping[str, Any]) -> str:
         "censored": f"{reached} of {n} reached",
         "diverged": f"{n - reached} of {n} diverged",
     }
+    if status.startswith("failed "):
+        return f"{status.removeprefix('failed ')} failed"
     return words.get(status, status.removeprefix("partial "))

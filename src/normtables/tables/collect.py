@@ -85,11 +85,12 @@ def column_lines(sources: Sources, column: Column) -> Iterator[dict[str, Any]]:
 
 
 def line_of(sources: Sources, row: str, column: Column, found: Sequence[Outcome], reading: str) -> dict[str, Any]:
-    """One line of the long table; the mean only where every repeat that ended gave a number."""
+    """One line of the long table; the mean only where every repeat that ended gave a number and none crashed."""
     spec = sources.plan.spec
     ended = [o for o in found if o.status in ENDED]
     good = [o.value for o in ended if o.status == "finished"]
-    whole = stats.summary(good if len(good) == len(ended) else [])
+    crashed = any(o.status == "failed" for o in found)
+    whole = stats.summary(good if len(good) == len(ended) and not crashed else [])
     printed = spec.published.get((row, column.name), UNPUBLISHED)
     return {
         "table": spec.table,
@@ -115,14 +116,16 @@ def line_of(sources: Sources, row: str, column: Column, found: Sequence[Outcome]
 
 
 def status(found: Sequence[Outcome], ended: Sequence[Outcome]) -> str:
-    """A cell's status: not planned, missing, failed, partial k of n, diverged, censored or finished."""
+    """A cell's status: not planned, missing, failed k of n, partial k of n, diverged, censored or finished."""
     if not found:
         return "not planned"
     states = {o.status for o in found}
     if "diverged" in states:
         return "diverged"
+    if "failed" in states:
+        return f"failed {sum(o.status == 'failed' for o in found)} of {len(found)}"
     if not ended:
-        return "failed" if "failed" in states else "missing"
+        return "missing"
     if len(ended) < len(found):
         return f"partial {len(ended)} of {len(found)}"
     return "censored" if "censored" in states else "finished"
