@@ -22,7 +22,7 @@ class Method:
     norm: layer for `channels` features and `dims` trailing dimensions. wrap: around each weight layer. act: instead of
     the model's own activation. shifts: the norm layer adds its own shift, so a bias before it is dropped. after: it
     follows the nonlinearity. prepare(model, forward, clock): once, before training; `forward()` sends one batch
-    through the model, `clock` maps a unit to its updates. settle(model, forwards): before scoring.
+    through the model, `clock` maps a unit to its updates.
     """
 
     norm: Norm = no_norm
