@@ -26,6 +26,8 @@ INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
 PRECISIONS = ("float32", "float64", "bfloat16")
 CHOICES = {"init": INITS, "precision": PRECISIONS}
 
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+
 # Sections and keys that cannot change a number: paths, machine, mirrors. `seed` acts through `seeds` alone.
 MACHINE = ("data", "results", "runtime", "tracker", "seed", "frozen")
 
@@ -131,6 +133,9 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{key}={cfg[key]}: choose one of {', '.join(names)}{nearest(cfg[key], names)}")
     for key in ("budget", "evaluate"):
         duration(cfg[key], key)
+    for key in ("model", "norm", "dataset", "dataset.task"):
+        if OmegaConf.select(cfg, f"{key}.version") is None:
+            raise UserError(f"{key} has no version; its file under conf/ needs one, the code's: version: 1")
     if cfg.batch_size < 1:
         raise UserError(f"batch_size={cfg.batch_size}: at least 1")
     for key, seed in [("seed", cfg.seed), *((f"seeds.{k}", v) for k, v in cfg.seeds.items())]:
@@ -260,6 +265,8 @@ def put(cfg: DictConfig, key: str, value: Any) -> None:
             where = ".".join(parts[:depth]) or "the configuration"
             raise UserError(f"{where} has no setting {part!r}{nearest(part, names)}; it has: {', '.join(names)}")
         parent, node = node, OmegaConf.select(node, part)
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        value = float(value)  # YAML reads 1e-1 as text
     try:
         parent[parts[-1]] = value
     except (OmegaConfBaseException, ValueError) as error:

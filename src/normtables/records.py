@@ -116,11 +116,13 @@ class Store:
     def state(self, run: str) -> str:
         """One of finished, diverged, failed, running, interrupted, missing."""
         record = self.read(run)
-        if record:
+        if record and record.status in DONE:
             return record.status
         folder = self.folder(run)
         if alive(folder / "claim"):
             return "running"
+        if record:
+            return record.status
         return "interrupted" if (folder / "checkpoint.pt").exists() else "missing"
 
     def write(self, record: Record) -> None:
@@ -156,14 +158,27 @@ class Store:
             yield True
         finally:
             stop.set()
-            path.unlink(missing_ok=True)
+            if held_by_me(path):
+                path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 path.parent.rmdir()  # a run that could not even begin leaves nothing
 
 
+def held_by_me(path: Path) -> bool:
+    """Whether a claim file still names this process; another host may have taken it over from a holder that slept."""
+    try:
+        return path.read_text() == signature()
+    except OSError:
+        return False
+
+
+def signature() -> str:
+    """What a claim of this process says."""
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid())})
+
+
 def take(path: Path) -> bool:
     """Create a claim file, after clearing one whose holder is dead; False where a living process holds it."""
-    me = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid())})
     try:
         for _ in range(3):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +198,7 @@ def take(path: Path) -> bool:
                     grave.unlink()
             else:
                 with os.fdopen(handle, "w") as file:
-                    file.write(me)
+                    file.write(signature())
                 return True
     except OSError as error:
         raise UserError(

@@ -153,6 +153,22 @@ def test_weights_are_kept_when_asked(small, store, tmp_path):
     assert digest_of(model) == record.facts["weights"]
 
 
+@pytest.mark.parametrize("norm", ["bn", "dbn"])
+def test_scores_are_those_of_the_network_in_evaluation(small, store, tmp_path, norm):
+    cfg = small(norm=norm, runtime__keep_weights=True)
+    record = execute(cfg)
+    training = built(cfg, tmp_path)
+    training.model.load_state_dict(torch.load(store.folder(record.id) / "weights.pt"))
+    scores = training.task.evaluate(training.model.eval())
+    assert scores == {name: record.final[name] for name in scores}
+
+
+@pytest.mark.parametrize("norm", ["bn", "dbn"])
+def test_looking_does_not_disturb(small, norm):
+    weights = [execute(small(norm=norm, evaluate=every)).facts["weights"] for every in ("1step", "4steps")]
+    assert weights[0] == weights[1]
+
+
 # what a run computes
 
 
@@ -215,9 +231,11 @@ def test_precisions(composer, results, tmp_path, norm, model, precision, dtype):
     cfg = composer.config(settings)
     training = built(cfg, tmp_path)
     assert {p.dtype for p in training.model.parameters()} == {dtype}
+    inside = []
+    training.model[-1].register_forward_hook(lambda layer, inputs, output: inside.append(output.dtype))
     outputs = training.model(training.task.data.valid.inputs)
-    assert training.task.data.valid.inputs.dtype == dtype
-    assert outputs.dtype == (torch.bfloat16 if precision == "bfloat16" else dtype)
+    assert training.task.data.valid.inputs.dtype == outputs.dtype == dtype  # losses are not taken in bfloat16
+    assert inside == [torch.bfloat16 if precision == "bfloat16" else dtype]
     record = execute(cfg)
     assert record.status == "finished"
     assert all(0 <= value < 1000 for value in record.final.values())
@@ -366,6 +384,7 @@ def test_a_full_disk_costs_nothing_but_the_wait(small, store, tmp_path, monkeypa
 
 
 def test_every_run_sets_all_switches(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the CPU has no use for the last one
     machine.prepare(1, tf32=True, deterministic=False)
     assert torch.get_float32_matmul_precision() == "high"
     assert torch.backends.cudnn.benchmark

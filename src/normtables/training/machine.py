@@ -38,9 +38,9 @@ def prepare(threads: int, tf32: bool, deterministic: bool) -> None:
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-    if deterministic:
+    if torch.cuda.is_available():  # on the CPU the layers used here have no other kernels, and asking takes seconds
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic
 
 

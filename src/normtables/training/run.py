@@ -108,7 +108,8 @@ class Training:
         if Auto(cfg.runtime.channels_last) is not Auto.off and len(self.task.sizes["inputs"]) == 3:
             model = model.to(memory_format=torch.channels_last)
         if cfg.precision == "bfloat16":
-            model.forward = torch.autocast(self.device.type, torch.bfloat16)(model.forward)
+            inner = torch.autocast(self.device.type, torch.bfloat16)(model.forward)
+            model.forward = lambda *inputs: inner(*inputs).float()  # losses are taken in float32
         method.prepare(model, lambda: self.task.loss(model, next(self.task.batches(model, 0))), self.task.clock)
         if cfg.runtime.compile:
             model.compile()
