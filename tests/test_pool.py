@@ -80,6 +80,7 @@ def test_control_c_ends_the_workers_and_leaves_the_run_to_continue(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint.pt")))
     os.killpg(process.pid, signal.SIGINT)

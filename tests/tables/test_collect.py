@@ -331,7 +331,10 @@ readings:
   tier: laptop
   set: {seed: 9}
   options:
-    {near: {set: {norm.forward: average}}, ordered: {set: {norm.forward: batch}}, bad: {set: {norm.count: epoch}}, late: {set: {norm.epsilon: 1}}}
+    near: {set: {norm.forward: average}}
+    ordered: {set: {norm.forward: batch}}
+    bad: {set: {norm.count: epoch}}
+    late: {set: {norm.epsilon: 1}}
   default: near
   because: of this
 """
