@@ -210,7 +210,7 @@ def test_the_data_root_is_the_environments_or_in_the_users_cache(composer, monke
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"norm": "dnb"}, ["no norm 'dnb'", "did you mean 'dbn'?", "bn, dbn"]),
+        ({"norm": "dnb"}, ["no norm 'dnb'", "did you mean 'dbn'?", "there are: bn, "]),
         ({"model": "mpl"}, ["no model 'mpl'", "did you mean 'mlp'?"]),
         ({"dataset": "digts"}, ["no dataset 'digts'", "did you mean 'digits'?"]),
         ({"tier": "labtop"}, ["no tier 'labtop'", "did you mean 'laptop'?"]),

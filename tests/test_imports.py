@@ -16,7 +16,7 @@ ROOMS = {
     "places": set(),
     "config": {"omegaconf", "hydra"},
     "records": set(),
-    "norms": {"torch"},
+    "norms": {"torch", "numpy"},
     "models": {"norms", "torch", "torchvision"},
     "optim": {"config", "torch"},
     "data": {"torch", "torchvision", "numpy", "pandas", "scipy", "sklearn"},

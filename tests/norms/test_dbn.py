@@ -287,6 +287,19 @@ def test_half_precision_inputs_keep_full_statistics(options):
     assert layer.mu.dtype == layer.scale.dtype == torch.float32
 
 
+@pytest.mark.parametrize("options", [{}, {"alpha": "1/m"}, {"alpha": "1/m", "gradient": "batch"}, LIBRARY], ids=str)
+def test_a_compiled_layer_has_the_same_gradient(options):
+    """Its backward pass may compute parts of the forward pass again, from the state as it was."""
+    layer, other = (build(**options) for _ in range(2))
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for _ in range(2):
+        x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+        found = [[y := one(x), *torch.autograd.grad(y.pow(3).sum(), x)] for one in (compiled, other)]
+        for ours, theirs in zip(*found):
+            torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(layer.state_dict(), other.state_dict())
+
+
 # options
 
 

@@ -214,7 +214,7 @@ def test_a_worker_reads_the_same_switches_from_text(composer, results, tmp_path)
         settings = {"model": "cnn4", "runtime.channels_last": switch, "results": str(results)}
         cfg = OmegaConf.create(OmegaConf.to_yaml(composer.config(settings), resolve=True))
         assert run_id(cfg) == composer.id(settings)
-        kernel = built(cfg, tmp_path).model[2].weight
+        kernel = [layer for layer in built(cfg, tmp_path).model if isinstance(layer, torch.nn.Conv2d)][1].weight
         assert kernel.is_contiguous(memory_format=torch.channels_last) == last
 
 

@@ -1,9 +1,11 @@
 """Networks, each written once for every normalization method."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from normtables.registry import Registry
 
@@ -36,6 +38,19 @@ def initialise(model: nn.Module, scheme: str) -> None:
         return
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
-            INITS[scheme](layer.weight)
+            draw(layer, INITS[scheme])
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def draw(layer: nn.Module, scheme: Callable[[Tensor], None]) -> None:
+    """Draw a layer's weight anew by a function that fills a tensor, also where the weight is parametrised."""
+    current = layer.weight
+    assert isinstance(current, Tensor)
+    with torch.no_grad():
+        weight = torch.empty_like(current)
+        scheme(weight)
+        if is_parametrized(layer, "weight"):
+            layer.weight = weight
+        else:
+            current.copy_(weight)

@@ -22,17 +22,17 @@ def cnn4(kit: Kit, sizes: Sizes, *, widths: list[int], hidden: int, dropout: lis
         raise UserError(f"model.widths={widths}, model.hidden={hidden}: every width is at least 1")
     if len(widths) != 2 or len(dropout) != 3 or not all(0 <= rate < 1 for rate in dropout):
         raise UserError(f"model.widths={widths} takes two widths, model.dropout={dropout} three rates in [0, 1)")
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [kit.inputs()]
     for before, after, rate in zip([channels, *widths], widths, dropout):
         layers += [kit.conv(before, after, 3, padding=1), kit.norm_act(after, 2)]
         layers += [kit.conv(after, after, 3, padding=1), kit.norm_act(after, 2)]
-        layers += [nn.MaxPool2d(2), nn.Dropout(rate)]
+        layers += [kit.pool(nn.MaxPool2d(2)), kit.dropout(rate)]
     flat = widths[1] * (height // 4) * (width // 4)
     return nn.Sequential(
         *layers,
         nn.Flatten(),
         kit.linear(flat, hidden),
         kit.norm_act(hidden),
-        nn.Dropout(dropout[2]),
+        kit.dropout(dropout[2]),
         kit.head(hidden, sizes["outputs"]),
     )

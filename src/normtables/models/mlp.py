@@ -18,7 +18,7 @@ def mlp(kit: Kit, sizes: Sizes, *, widths: list[int]) -> nn.Module:
     if not all(width >= 1 for width in widths):
         raise UserError(f"model.widths={widths}: every width is at least 1")
     inputs = math.prod(sizes["inputs"])
-    layers: list[nn.Module] = [nn.Flatten()]
+    layers: list[nn.Module] = [kit.inputs(), nn.Flatten()]
     for before, width in zip([inputs, *widths], widths):
         layers += [kit.linear(before, width), kit.norm_act(width)]
     return nn.Sequential(*layers, kit.head(widths[-1] if widths else inputs, sizes["outputs"]))

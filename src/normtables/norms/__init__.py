@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from normtables.registry import Registry
 
 Norm = Callable[[int, int], nn.Module]  # (channels, trailing dimensions 0, 1 or 2) -> layer
+Make = Callable[[], nn.Module]  # makes a nonlinearity
+Hook = Callable[[nn.Module, Callable[[], Tensor], Mapping[str, int]], None]  # (model, forward, clock)
 
 
 def no_norm(channels: int, dims: int) -> nn.Module:
@@ -15,22 +18,46 @@ def no_norm(channels: int, dims: int) -> nn.Module:
     return nn.Identity()
 
 
+def as_it_is(layer: nn.Module) -> nn.Module:
+    """The layer itself."""
+    return layer
+
+
+def nothing(model: nn.Module, forward: Callable[[], Tensor], clock: Mapping[str, int]) -> None:
+    """A hook that does nothing."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A normalization method as what it may touch; every part is optional.
 
-    norm: layer for `channels` features and `dims` trailing dimensions. wrap: around each weight layer. act: instead of
-    the model's own activation. shifts: the norm layer adds its own shift, so a bias before it is dropped. after: it
-    follows the nonlinearity. prepare(model, forward, clock): once, before training; `forward()` sends one batch
-    through the model, `clock` maps a unit to its updates.
+    norm: layer for `channels` features and `dims` trailing dimensions.
+    wrap: around each weight layer, the last one included.
+    act: makes the nonlinearity, given what makes the model's own.
+    dropout: layer for a rate. pool: around each pooling layer. inputs: a layer in front of the network.
+    recurrent: LSTM layer for numbers of inputs and hidden units, called as torch's.
+    shifts: the norm layer adds its own shift, so a bias before it is dropped. after: it follows the nonlinearity.
+    init: draws weights, after the configuration's own scheme has drawn them.
+    prepare: once, before training; `forward()` sends the next training batch through the model in training mode and
+    gives the loss, `clock` maps a unit to its updates.
+    optimizer: what updates the model, given the configuration's optimizer.
+    settle: once, after the last update and before the last evaluation, with `forward` as for `prepare` but without
+    gradient.
     """
 
     norm: Norm = no_norm
-    wrap: Callable[[nn.Module], nn.Module] = lambda layer: layer
-    act: Callable[[], nn.Module] | None = None
+    wrap: Callable[[nn.Module], nn.Module] = as_it_is
+    act: Callable[[Make], nn.Module] = lambda make: make()
+    dropout: Callable[[float], nn.Module] = nn.Dropout
+    pool: Callable[[nn.Module], nn.Module] = as_it_is
+    inputs: Make = nn.Identity
+    recurrent: Callable[[int, int], nn.Module] = nn.LSTM
     shifts: bool = False
     after: bool = False
-    prepare: Callable[[nn.Module, Callable[[], Tensor], Mapping[str, int]], None] = lambda model, forward, clock: None
+    init: Callable[[nn.Module], None] = lambda model: None
+    prepare: Hook = nothing
+    optimizer: Callable[[nn.Module, Optimizer], Optimizer] = lambda model, optimizer: optimizer
+    settle: Hook = nothing
 
 
 METHODS: Registry[Method] = Registry("norm", "normtables.norms")
@@ -43,12 +70,16 @@ class Kit:
     """What a model asks for its parts; the method fills it, and the model never learns which method it is."""
 
     method: Method
-    activation: Callable[[], nn.Module] = field(default=nn.ReLU)
+    activation: Make = field(default=nn.ReLU)
 
     @property
     def bias(self) -> bool:
         """Whether a weight layer in front of a norm layer keeps its bias."""
         return self.method.after or not self.method.shifts
+
+    def inputs(self) -> nn.Module:
+        """The first layer, for inputs of any shape."""
+        return self.method.inputs()
 
     def linear(self, inputs: int, outputs: int) -> nn.Module:
         """A fully connected layer in front of `norm_act`: [n, inputs] to [n, outputs]."""
@@ -66,6 +97,18 @@ class Kit:
 
     def norm_act(self, channels: int, dims: int = 0) -> nn.Sequential:
         """The norm layer and the nonlinearity in the method's order, for [n, channels] or [n, channels, ...]."""
-        act = (self.method.act or self.activation)()
+        act = self.method.act(self.activation)
         norm = self.method.norm(channels, dims)
         return nn.Sequential(act, norm) if self.method.after else nn.Sequential(norm, act)
+
+    def dropout(self, rate: float) -> nn.Module:
+        """Dropout with a rate in [0, 1)."""
+        return self.method.dropout(rate)
+
+    def pool(self, layer: nn.Module) -> nn.Module:
+        """A pooling layer."""
+        return self.method.pool(layer)
+
+    def recurrent(self, inputs: int, hidden: int) -> nn.Module:
+        """An LSTM layer: ([time, n, inputs], state) to ([time, n, hidden], state), a state two of [1, n, hidden]."""
+        return self.method.recurrent(inputs, hidden)

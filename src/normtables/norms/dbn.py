@@ -84,9 +84,13 @@ class DiminishingBatchNorm(nn.Module):
     def measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean and the statistic that is averaged, [channels] each."""
         variance, mu = torch.var_mean(x.to(self.mu.dtype), [0, *range(2, x.dim())], correction=0)
+        return mu, self.statistic(variance)
+
+    def statistic(self, variance: Tensor) -> Tensor:
+        """What is averaged, from the biased variance."""
         if self.averaged == "variance":
-            return mu, variance
-        return mu, self.inverse_root(variance) if self.averaged == "inverse_sigma" else variance.clamp_min(1e-24).sqrt()
+            return variance
+        return self.inverse_root(variance) if self.averaged == "inverse_sigma" else variance.clamp_min(1e-24).sqrt()
 
     def inverse(self, scale: Tensor) -> Tensor:
         """1 / denominator from the averaged statistic."""
@@ -96,7 +100,7 @@ class DiminishingBatchNorm(nn.Module):
 
     def average(self, mu: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """lambda <- alpha(m) (mu, scale) + (1 - alpha(m)) lambda; with the gradient of its arguments."""
-        self.passes += 1
+        self.passes = self.passes + 1  # a new tensor: a compiled backward pass may compute alpha(m) again from the old
         alpha = self.newest_weight()
         new = torch.lerp(self.mu, mu, alpha), torch.lerp(self.scale, scale, alpha)
         self.mu, self.scale = new[0].detach(), new[1].detach()
@@ -145,6 +149,8 @@ def dbn(
     averaged: the statistic that is averaged.
     position: before the nonlinearity or after it.
     epsilon: added to sigma, or to the variance under the root (epsilon_in).
+    `forward`, `gradient` and alpha = 0 are here what `use`, `flow` and `update` are elsewhere; there are no ghost
+    batches, as it would be open whether m counts chunks.
     """
     if alpha not in ALPHAS and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
         raise UserError(f"norm.alpha={alpha}: a number from 0 to 1, '1/m' or '1/m^2'")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from normtables.config import Auto, facts, id_of, steps_of
 from normtables.data import load
@@ -91,8 +91,9 @@ class Training:
         self.steps = steps_of(cfg.budget, "budget", self.task.clock)
         self.every = steps_of(cfg.evaluate, "evaluate", self.task.clock)
         torch.manual_seed(cfg.seeds.weights)
+        self.method = METHODS.build(known["norm"])
         self.model = self.build(cfg)
-        self.optimizer = OPTIMIZERS.build(known["optim"], self.model)
+        self.optimizer = self.method.optimizer(self.model, OPTIMIZERS.build(known["optim"], self.model))
         self.schedule = SCHEDULES.build(known["schedule"], self.task.clock, self.steps)
         self.position = Position(losses=torch.zeros((), device=self.device, dtype=self.dtype))
         self.rows: list[Row] = []
@@ -101,19 +102,24 @@ class Training:
 
     def build(self, cfg: DictConfig) -> nn.Module:
         """The model on its device, initialised, prepared by the method, wrapped for precision and speed."""
-        method = METHODS.build(self.known["norm"])
-        model = MODELS.build(self.known["model"], Kit(method), self.task.sizes)
+        model = MODELS.build(self.known["model"], Kit(self.method), self.task.sizes)
         initialise(model, cfg.init)
+        self.method.init(model)
         model = model.to(self.device, self.dtype)
         if Auto(cfg.runtime.channels_last) is not Auto.off and len(self.task.sizes["inputs"]) == 3:
             model = model.to(memory_format=torch.channels_last)
         if cfg.precision == "bfloat16":
             inner = torch.autocast(self.device.type, torch.bfloat16)(model.forward)
             model.forward = lambda *inputs: inner(*inputs).float()  # losses are taken in float32
-        method.prepare(model, lambda: self.task.loss(model, next(self.task.batches(model, 0))), self.task.clock)
+        self.method.prepare(model, self.forward(model), self.task.clock)
         if cfg.runtime.compile:
             model.compile()
         return model
+
+    def forward(self, model: nn.Module) -> Callable[[], Tensor]:
+        """A closure that sends the next training batch, from the first on, through the model and gives the loss."""
+        stream = self.task.batches(model, 0)
+        return lambda: self.task.loss(model, next(stream))
 
     def record(self) -> Record:
         """Train from the checkpoint or the start to the budget; a loss that is not finite ends the run as diverged."""
@@ -147,6 +153,9 @@ class Training:
     def evaluate(self) -> None:
         """Add a row to the history."""
         step = self.position.step
+        if step == self.steps:
+            with torch.no_grad():
+                self.method.settle(self.model, self.forward(self.model), self.task.clock)
         with evaluating(self.model):
             scores = self.task.evaluate(self.model)
         units = {unit: step / steps for unit, steps in self.task.clock.items() if unit != "step"}

@@ -1,0 +1,232 @@
+"""Batch normalization inside an LSTM: Laurent's on the way in, Cooijmans's on every way."""
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normtables.errors import UserError
+from normtables.norms import METHODS, Method
+from normtables.norms.bn import bn
+
+State = tuple[Tensor, Tensor]  # h and c, [1, n, hidden] each
+Rows = tuple[Tensor, Tensor]  # mean and spread, [..., 1, features] each
+NEWEST = 0.9  # weight of the batch at hand in evaluation="published"
+
+
+@METHODS.register("bn_recurrent", version=1)
+def bn_recurrent(
+    *,
+    variant: Literal["frame_wise", "per_step"] = "frame_wise",
+    evaluation: Literal["population", "batch", "published"] = "population",
+    steps: int = 35,
+    gamma: float | None = None,
+    momentum: float = 0.1,
+) -> Method:
+    """LSTM layers with batch normalization; layers that are not recurrent are plain BN (`bn` with torch's epsilon).
+
+    frame_wise: Laurent et al. 2016 (arXiv 1510.01378), section 3: a = BN(W x_t) + U h_(t-1) for each of the four
+    gates, no biases; y = gamma (x - mean) / (s + 1e-6) + beta, s = sqrt(var + 1e-6), as in the authors' code.
+    per_step: Cooijmans et al. 2016 (arXiv 1603.09025), equations 6 to 8: a = BN(W_x x_t) + BN(W_h h_(t-1)) + b,
+    h_t = sigmoid(o) tanh(BN(c_t)); y = gamma (x - mean) / sqrt(var + 1e-5); b and the shift of c_t's BN are learned, b
+    begins with 1 at the forget gate (the code).
+    Both: mean and biased variance over the batch, separately at each position of the sequence given; gamma and beta
+    per unit, shared over positions. Inputs [time, n, inputs] and optionally a state to [time, n, hidden] and a state.
+    The way in is one product and one normalization for all positions; the recurrence goes step by step in Python
+    (torch's fused LSTM cannot take gates that are normalised already).
+
+    variant: which of the two.
+    evaluation: normalise outside training with averages over training batches (population); with the statistics of
+    the batch at hand (batch); or with 0.9 of these and 0.1 of what the evaluation batch before used, from zeros, as the
+    text of Laurent's code has it (published). In the version of that code that could be read the switch to evaluation
+    does not reach the BN modules, which makes it `batch`. With `batch` and `published` examples see each other.
+    steps: positions with averages of their own; later ones, and those that training never reached, take the last.
+    gamma: at the start; null: 1 for frame_wise, 0.1 for per_step, as in the papers.
+    momentum: weight of the newest batch in the averages, and in plain BN's; 0.1 is torch's default.
+    """
+    if steps < 1:
+        raise UserError(f"norm.steps={steps}: at least 1 position")
+    if not 0 < momentum <= 1:
+        raise UserError(f"norm.momentum={momentum}: the weight of the newest batch, above 0 and at most 1")
+    if gamma is not None and not math.isfinite(gamma):
+        raise UserError(f"norm.gamma={gamma}: a finite number")
+
+    def layer(inputs: int, hidden: int) -> nn.Module:
+        return VARIANTS[variant](inputs, hidden, Averages(steps, momentum, evaluation), gamma)
+
+    return replace(bn(momentum=momentum), recurrent=layer)
+
+
+class Averages:
+    """Which statistics are kept and used: positions, weight of the newest batch, and how evaluation goes."""
+
+    def __init__(self, steps: int, momentum: float, evaluation: str) -> None:
+        self.steps, self.momentum, self.evaluation = steps, momentum, evaluation
+
+
+class StepNorm(nn.Module):
+    """y = gamma (x - mean) / sqrt(var + epsilon) + beta over the batch of [..., n, features], a position at a time.
+
+    Buffers: mean and spread [steps, features], as they are averaged; reached, how many of them have been averaged.
+    """
+
+    epsilon = 1e-5
+    mean: Tensor
+    spread: Tensor
+    reached: Tensor
+
+    def __init__(self, features: int, averages: Averages, gamma: float, shift: bool) -> None:
+        super().__init__()
+        self.averages = averages
+        self.gamma = nn.Parameter(torch.full([features], gamma))
+        self.beta = nn.Parameter(torch.zeros(features)) if shift else None
+        begin = 0.0 if averages.evaluation == "published" else 1.0
+        self.register_buffer("mean", torch.zeros(averages.steps, features))
+        self.register_buffer("spread", torch.full([averages.steps, features], begin))
+        self.register_buffer("reached", torch.zeros((), dtype=torch.int64))
+
+    def spread_of(self, variance: Tensor) -> Tensor:
+        """What is averaged: the variance."""
+        return variance
+
+    def inverse(self, spread: Tensor) -> Tensor:
+        """1 / denominator."""
+        return torch.rsqrt(spread + self.epsilon)
+
+    def rows(self, time: int) -> Rows:
+        """The averages for positions 0 to time - 1, [time, 1, features] each; the last ones where there are none."""
+        index = torch.arange(time, device=self.reached.device).minimum((self.reached - 1).clamp(min=0))
+        return self.mean[index].unsqueeze(1), self.spread[index].unsqueeze(1)
+
+    def normalise(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
+        """[..., n, features] with `rows` of its positions to the same shape, and the statistics that were used."""
+        x = x.to(self.gamma.dtype)
+        mean, spread = rows
+        if self.training or self.averages.evaluation != "population":
+            mean = x.mean(-2, keepdim=True)
+            # torch.var_mean over this axis is several times slower on the CPU
+            spread = self.spread_of((x - mean).square().mean(-2, keepdim=True))
+        if not self.training and self.averages.evaluation == "published":
+            mean, spread = torch.lerp(rows[0], mean, NEWEST), torch.lerp(rows[1], spread, NEWEST)
+        y = (x - mean) * (self.gamma * self.inverse(spread))
+        return y if self.beta is None else y + self.beta, (mean, spread)
+
+    def keep(self, used: Rows) -> None:
+        """Enter the statistics of a whole sequence, [time, 1, features] each, into the averages."""
+        weight = self.averages.momentum if self.training else 1.0
+        if self.averages.evaluation != ("population" if self.training else "published"):
+            return
+        time = min(len(used[0]), self.averages.steps)
+        self.mean, self.spread = (
+            torch.cat([torch.lerp(old[:time], new[:time, 0].detach(), weight), old[time:]])
+            for old, new in zip((self.mean, self.spread), used)
+        )
+        self.reached = self.reached.clamp(min=time)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise a whole sequence [time, n, features]."""
+        y, used = self.normalise(x, self.rows(len(x)))
+        self.keep(used)
+        return y
+
+
+class FrameNorm(StepNorm):
+    """y = gamma (x - mean) / (s + epsilon) + beta with s = sqrt(var + epsilon), which is also what is averaged."""
+
+    epsilon = 1e-6
+
+    def spread_of(self, variance: Tensor) -> Tensor:
+        """What is averaged: s."""
+        return (variance + self.epsilon).sqrt()
+
+    def inverse(self, spread: Tensor) -> Tensor:
+        """1 / denominator."""
+        return 1 / (spread + self.epsilon)
+
+
+class NormLSTM(nn.Module):
+    """What both variants share: weights as torch's LSTM names, orders and draws them, and how they are called."""
+
+    def __init__(self, inputs: int, hidden: int, averages: Averages) -> None:
+        super().__init__()
+        self.averages, self.hidden = averages, hidden
+        self.weight_ih_l0 = nn.Parameter(torch.empty(4 * hidden, inputs))
+        self.weight_hh_l0 = nn.Parameter(torch.empty(4 * hidden, hidden))
+        for weight in (self.weight_ih_l0, self.weight_hh_l0):
+            nn.init.uniform_(weight, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """[time, n, inputs] and a state (zeros where there is none) to [time, n, hidden] and the state behind it."""
+        if x.shape[1] == 1 and (self.training or self.averages.evaluation != "population"):
+            raise UserError("batch statistics of an LSTM need two sequences: raise batch_size, or take norm=ln")
+        if state is None:
+            h = c = self.weight_hh_l0.new_zeros(x.shape[1], self.hidden)
+        else:
+            h, c = state[0][0], state[1][0]
+        outputs, h, c = self.run(functional.linear(x, self.weight_ih_l0), h, c)
+        return torch.stack(outputs), (h[None], c[None])
+
+    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """From W x [time, n, 4 hidden] and h, c [n, hidden] to all h and the last h and c."""
+        raise NotImplementedError
+
+
+def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """sigmoid(o) and the new c from gates [n, 4 hidden] in torch's order i, f, g, o."""
+    i, f, g, o = gates.chunk(4, -1)
+    return torch.sigmoid(o), torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+
+
+class FrameWiseLSTM(NormLSTM):
+    """Laurent et al.: BN on the way in; beta takes the biases' place."""
+
+    def __init__(self, inputs: int, hidden: int, averages: Averages, gamma: float | None) -> None:
+        super().__init__(inputs, hidden, averages)
+        self.norm_ih = FrameNorm(4 * hidden, averages, 1.0 if gamma is None else gamma, shift=True)
+
+    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Normalise all positions at once, then recur."""
+        outputs, weight = [], self.weight_hh_l0.t()
+        for gate in self.norm_ih(gates).unbind():
+            o, c = cell(torch.addmm(gate, h, weight), c)
+            h = o * torch.tanh(c)
+            outputs.append(h)
+        return outputs, h, c
+
+
+class PerStepLSTM(NormLSTM):
+    """Cooijmans et al.: BN on the way in, on the way from step to step, and on c in front of the output's tanh."""
+
+    def __init__(self, inputs: int, hidden: int, averages: Averages, gamma: float | None) -> None:
+        super().__init__(inputs, hidden, averages)
+        start = 0.1 if gamma is None else gamma
+        self.norm_ih = StepNorm(4 * hidden, averages, start, shift=True)  # beta is the LSTM's bias
+        self.norm_hh = StepNorm(4 * hidden, averages, start, shift=False)
+        self.norm_c = StepNorm(hidden, averages, start, shift=True)
+        assert self.norm_ih.beta is not None
+        nn.init.ones_(self.norm_ih.beta[hidden : 2 * hidden])
+
+    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Normalise the way in at all positions at once, the rest as the steps come."""
+        norms = (self.norm_hh, self.norm_c)
+        rows = [list(zip(*norm.rows(len(gates)))) for norm in norms]
+        outputs: list[Tensor] = []
+        used: tuple[list[Rows], list[Rows]] = ([], [])
+        for t, gate in enumerate(self.norm_ih(gates).unbind()):
+            recurrent, of_h = self.norm_hh.normalise(functional.linear(h, self.weight_hh_l0), rows[0][t])
+            o, c = cell(gate + recurrent, c)
+            inner, of_c = self.norm_c.normalise(c, rows[1][t])
+            h = o * torch.tanh(inner)
+            outputs.append(h)
+            used[0].append(of_h)
+            used[1].append(of_c)
+        for norm, statistics in zip(norms, used):
+            mean, spread = (torch.stack(part) for part in zip(*statistics))
+            norm.keep((mean, spread))
+        return outputs, h, c
+
+
+VARIANTS = {"frame_wise": FrameWiseLSTM, "per_step": PerStepLSTM}
