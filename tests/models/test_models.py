@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from normtables.errors import UserError
-from normtables.models import INITS, MODELS, initialise
+from normtables.models import INITS, MODELS, initialise, nonlinearity
 from normtables.norms import METHODS, Kit
 
 SIZES = {"inputs": (2, 8, 8), "outputs": 5}
@@ -144,3 +144,10 @@ def test_the_schemes_are_those_of_the_configuration():
     from normtables import config
 
     assert set(config.INITS) == {"torch", *INITS}
+
+
+def test_a_nonlinearity_by_name_and_a_kit_that_uses_it():
+    kit = Kit(METHODS.build({"name": "bn"})).using(nonlinearity("sigmoid"))
+    assert isinstance(kit.norm_act(3)[1], nn.Sigmoid)
+    with pytest.raises(UserError, match="no activation 'sigmoide'; did you mean 'sigmoid'"):
+        nonlinearity("sigmoide")

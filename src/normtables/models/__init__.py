@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from normtables.errors import lookup
 from normtables.registry import Registry
 
 Sizes = Mapping[str, Any]  # what the task says a model must fit: {"inputs": (1, 28, 28), "outputs": 10}
@@ -27,6 +28,14 @@ def he_normal(weight: Tensor) -> None:
 def lecun_normal(weight: Tensor) -> None:
     """LeCun et al. 1998, section 4.6: N(0, 1 / fan_in); bias 0."""
     nn.init.kaiming_normal_(weight, nonlinearity="linear")
+
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+def nonlinearity(name: str) -> Callable[[], nn.Module]:
+    """What makes the nonlinearity that `model.activation` names; raises UserError for an unknown one."""
+    return lookup(ACTIVATIONS, name, "activation")
 
 
 INITS = {"glorot_uniform": glorot_uniform, "he_normal": he_normal, "lecun_normal": lecun_normal}

@@ -1,7 +1,7 @@
 """Normalization methods, and the kit that models build from."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -71,6 +71,10 @@ class Kit:
 
     method: Method
     activation: Make = field(default=nn.ReLU)
+
+    def using(self, activation: Make) -> "Kit":
+        """This kit with another nonlinearity."""
+        return replace(self, activation=activation)
 
     @property
     def bias(self) -> bool:
