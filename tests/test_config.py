@@ -136,7 +136,8 @@ def test_a_later_setting_is_left_out_at_its_neutral_value(composer, monkeypatch)
     at_neutral["whole"] = moved["whole"] = "off"
     known = id_of(old)
     assert id_of(at_neutral) != known
-    monkeypatch.setattr(config, "NEUTRAL", {"norm.gadget": 1, "whole": "off", "model.nothing.here": 0})
+    later = {"norm.gadget": 1, "whole": "off", "model.nothing.here": 0}
+    monkeypatch.setattr(config, "NEUTRAL", {**config.NEUTRAL, **later})
     assert id_of(old) == id_of(at_neutral) == known != id_of(moved)
     assert at_neutral["norm"]["gadget"] == 1, "the facts themselves stay whole"
 

@@ -32,7 +32,16 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORE
 MACHINE = ("data", "results", "runtime", "tracker", "seed", "frozen")
 
 # Settings added after the first records, with the value at which each changes nothing and is left out of the hash.
-NEUTRAL: dict[str, Any] = {"norm.ghost": 0, "norm.update": True, "norm.use": "batch", "norm.flow": True}
+NEUTRAL: dict[str, Any] = {
+    "norm.ghost": 0,
+    "norm.update": True,
+    "norm.use": "batch",
+    "norm.flow": True,
+    "norm.noise": "alpha",
+    "model.dropout": 0,
+    "dataset.task.batches": "shuffled",
+    "dataset.task.gap": 0,
+}
 
 
 @dataclass

@@ -209,6 +209,33 @@ def test_first_counts_a_censored_run_as_its_budget(tmp_path):
     assert verdict(tmp_path, FIRST, {"a": [late] * 3, "b": [late] * 3}, "steps").verdict == "undecided"
 
 
+def test_first_by_a_factor(tmp_path):
+    """a is between 4.3 and 5.2 times as early as b, c nowhere near."""
+    steps = {"a": [100, 110, 115], "b": [500, 510, 520]}
+    row = verdict(tmp_path, FIRST + ", times: 4", steps, "steps")
+    assert row.verdict == "supported"
+    assert row.evidence.startswith("4 times 'a' beats 'b' by 76.67 [")
+    assert verdict(tmp_path, FIRST + ", times: 10", steps, "steps").verdict == "contradicted"
+
+
+def test_equal_in_two_columns(tmp_path):
+    """Each row is set against itself in the other column; b differs from a, which does not matter."""
+    file = tmp_path / "t.yaml"
+    claim = "kind: equal, rows: [a, b], than_column: gain, within: 0.5"
+    file.write_text(textwrap.dedent(TABLE % f"{{id: C, says: s, columns: [error], {claim}}}"))
+    cells = {("a", "error"): LOW, ("a", "gain"): LOW, ("b", "error"): FAR, ("b", "gain"): FAR}
+
+    def judged(**other):
+        merged = cells | {(row, "gain"): values for row, values in other.items()}
+        samples = {key: [({"seed": i}, v, "finished") for i, v in enumerate(vs)] for key, vs in merged.items()}
+        return claims.judged(spec.load(file), "laptop", samples, {}).iloc[0]
+
+    assert judged().verdict == "supported"
+    row = judged(b=LOW)
+    assert row.verdict == "contradicted"
+    assert row.evidence.startswith("1 of 2 against it: 'b' (error) less 'b' (gain) is 2.00 [")
+
+
 @pytest.fixture
 def baseline(monkeypatch):
     """The same table, whose tier names a baseline."""
@@ -240,12 +267,14 @@ def test_signs_of_columns_that_are_no_plain_score(tmp_path):
     """Epochs are better early, ranks when low and ratios when high, whichever way their score is better."""
     plain = "score: test/accuracy, read: best, better: %s"
     kinds = {"take: epoch": -1, "combine: rank_difference": -1, "relative_to: b": 1}
+    largest = "score: test/error, read: {first: {reaches: 9}}, better: lower, over: {x: [1]}, combine: largest"
     for more, sign in kinds.items():
         file = tmp_path / "t.yaml"
         file.write_text(textwrap.dedent(TABLE.replace(plain % "higher", f"{plain % 'higher'}, {more}") % SOME))
         assert trials.sign_of(spec.load(file).columns["gain"]) == sign, more
-    file.write_text(textwrap.dedent(TABLE.replace(plain % "higher", f"{plain % 'lower'}, relative_to: b") % SOME))
-    assert trials.sign_of(spec.load(file).columns["gain"]) == 1
+    for text in (f"{plain % 'lower'}, relative_to: b", largest):
+        file.write_text(textwrap.dedent(TABLE.replace(plain % "higher", text) % SOME))
+        assert trials.sign_of(spec.load(file).columns["gain"]) == 1
 
 
 def test_holm_is_over_the_verdicts_of_a_table(tmp_path):

@@ -375,3 +375,36 @@ def test_readings_are_compared_by_value_and_by_rank(table):
 def test_a_table_without_readings_has_none(table):
     made = table(TWO)
     pd.testing.assert_frame_equal(readings(made.plan, made.store), pd.DataFrame())
+
+
+FURTHEST = """
+rows: {one: {set: {norm.alpha: 1}}, half: {set: {norm.alpha: 0.5}}}
+columns:
+  highest rate:
+    score: test/error
+    read: {first: {reaches: 20}}
+    better: lower
+    over: {optim.lr: [0.1, 1, 10]}
+    combine: largest
+"""
+
+
+def test_the_largest_setting_at_which_the_goal_is_reached(table):
+    """One learns up to 1 (seed 2: up to 0.1) and diverges at 10; half never reaches the goal with seed 0."""
+
+    def make(s):
+        limit = {(1, 2): 0.1, (0.5, 0): 0}.get((s["norm.alpha"], s["seed"]), 1)
+        return rows(10.0 if s["optim.lr"] <= limit else 50.0) if s["optim.lr"] < 10 else "diverged"
+
+    made = table(FURTHEST).fill(make)
+    line = made.line("one", "highest rate")
+    assert (line["ours"], line["n"], line["status"]) == (pytest.approx((1 + 1 + 0.1) / 3), 3, "finished")
+    line = made.line("half", "highest rate")
+    assert (line["n"], line["n_reached"], line["status"]) == (3, 2, "censored")
+    assert math.isnan(line["ours"])
+
+
+def test_the_largest_setting_waits_for_all(table):
+    made = table(FURTHEST).fill(lambda s: None if (s["optim.lr"], s["seed"]) == (0.1, 1) else rows(10.0))
+    line = made.line("one", "highest rate")
+    assert (line["status"], line["n"]) == ("partial 2 of 3", 2)

@@ -1,6 +1,7 @@
 """The planner: precedence, axes, shared runs, states, estimates, and how often it composes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -122,6 +123,8 @@ choose: {by: valid/error, read: best, better: lower}
     member = made.cells["bn", "error"].members[-1]
     assert (dict(member.over), dict(member.repeat)) == ({"dataset.valid": 200}, {"seed": 2})
     assert dict(member.tune) == {"optim.lr": 1, "norm.epsilon": 0.2}
+    untuned = replace(made.spec, columns={"error": replace(made.spec.columns["error"], tuned=False)})
+    assert {m.tune for m in plan(untuned, "laptop", composer).cells["bn", "error"].members} == {()}
     small = plan(made.spec, "smoke", composer)
     assert [dict(m.tune) for m in small.cells["none", "error"].members] == [{"optim.lr": 0.5}] * 2
 

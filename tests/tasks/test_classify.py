@@ -21,8 +21,8 @@ def data():
     return Dataset(train, split(17, 1), Split(split(20, 2).inputs, torch.tensor([2] * 9 + [0] * 6 + [1] * 5)), 3)
 
 
-def build(data, batch_size=5, seed=0):
-    return TASKS.build({"name": "classify", "version": 1}, data, batch_size, seed)
+def build(data, batch_size=5, seed=0, **options):
+    return TASKS.build({"name": "classify", "version": 1, **options}, data, batch_size, seed)
 
 
 def drawn(task, n, step=0):
@@ -115,3 +115,60 @@ def test_a_batch_larger_than_the_training_set_is_refused(data, size):
     with pytest.raises(UserError, match=f"batch_size={size}: the training set has 23"):
         build(data, batch_size=size)
     assert build(data, batch_size=23).clock["epoch"] == 1
+
+
+def test_batches_of_one_class_in_random_order():
+    """20 of class 2, 12 of class 0, 11 of class 1 in batches of 5: one batch at each border may hold two."""
+    targets = torch.tensor([2] * 20 + [0] * 12 + [1] * 11)
+    train = Split(torch.arange(43.0)[:, None].repeat(1, 4), targets)
+    task = build(Dataset(train, split(5, 1), split(5, 2), 3), batches="by_class")
+    stream, left_out, first = task.batches(None, 0), set(), []
+    for _ in range(40):
+        rows = [next(stream) for _ in range(task.clock["epoch"])]
+        assert sum(len(set(t.tolist())) > 1 for _, t in rows) <= 2
+        seen = [int(i) for inputs, _ in rows for i in inputs[:, 0]]
+        assert len(set(seen)) == 40
+        assert all(targets[int(i)] == t for inputs, found in rows for i, t in zip(inputs[:, 0], found))
+        left_out |= set(range(43)) - set(seen)
+        first.append(int(rows[0][1][0]))
+    assert len(set(first)) == 3, "the batches come in random order"
+    assert len(left_out) > 6, "and the examples left out change"
+    again, later = task.batches(None, 3), task.batches(None, 0)
+    assert torch.equal(next(again)[0], [next(later) for _ in range(4)][3][0])
+
+
+def test_gap_between_the_modes_by_hand(data):
+    """A batch-normalised layer: training mode centres and scales by the batch, test mode by mean 0 and variance 1."""
+    layer = nn.BatchNorm1d(4, eps=1e-12, momentum=0.5).double().eval()
+    plain = Dataset(split(23, 5), data.valid, data.test, 3)
+    task = build(Dataset(Split(plain.train.inputs.double(), plain.train.targets), data.valid, data.test, 3), gap=2)
+    before = {k: v.clone() for k, v in layer.state_dict().items()}
+    found = task_gap(task, layer)
+    stream = task.batches(None, 0)
+    xs = [next(stream)[0].numpy() for _ in range(2)]
+    trained = np.concatenate([(x - x.mean(0)) / x.std(0) for x in xs])
+    evaluated = np.concatenate(xs)
+    expected = np.sqrt(((trained - evaluated) ** 2).sum() / ((evaluated - evaluated.mean(0)) ** 2).sum())
+    assert found == pytest.approx(100 * expected)
+    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+    assert not layer.training
+
+
+def task_gap(task, model):
+    with torch.no_grad():
+        return classify.gap(model, (next(stream) for stream in [task.batches(model, 0)] for _ in range(task.gap)))
+
+
+def test_the_gap_sees_dropout_and_leaves_its_source_alone(data):
+    task, model = build(data, gap=1), nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)).eval()
+    state = torch.get_rng_state()
+    assert task.evaluate(model)["train/gap"] > 1
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "train/gap" not in build(data).evaluate(model)
+    assert build(data, gap=3).evaluate(nn.Linear(4, 3).eval())["train/gap"] == 0
+
+
+@pytest.mark.parametrize("options", [{"gap": -1}, {"batches": "sorted"}, {"gap": 0.5}], ids=str)
+def test_bad_options_of_the_task_are_refused(data, options):
+    with pytest.raises(UserError, match=next(iter(options))):
+        build(data, **options)

@@ -10,15 +10,17 @@ from normtables.norms import Kit
 
 
 @MODELS.register("mlp", version=1)
-def mlp(kit: Kit, sizes: Sizes, *, widths: list[int]) -> nn.Module:
-    """Hidden layers of the given `widths`, each linear, norm, nonlinearity; a linear layer on top.
+def mlp(kit: Kit, sizes: Sizes, *, widths: list[int], dropout: float = 0.0) -> nn.Module:
+    """Hidden layers of the given `widths`, each linear, norm, nonlinearity, dropout; a linear layer on top.
 
-    [n, *inputs] to [n, outputs]; inputs of any shape are flattened.
+    [n, *inputs] to [n, outputs]; inputs of any shape are flattened. `dropout`: the rate after each hidden layer.
     """
+    if not 0 <= dropout < 1:
+        raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
     if not all(width >= 1 for width in widths):
         raise UserError(f"model.widths={widths}: every width is at least 1")
     inputs = math.prod(sizes["inputs"])
     layers: list[nn.Module] = [kit.inputs(), nn.Flatten()]
     for before, width in zip([inputs, *widths], widths):
-        layers += [kit.linear(before, width), kit.norm_act(width)]
+        layers += [kit.linear(before, width), kit.norm_act(width), *([kit.dropout(dropout)] if dropout else [])]
     return nn.Sequential(*layers, kit.head(widths[-1] if widths else inputs, sizes["outputs"]))

@@ -1,5 +1,7 @@
 """Self-normalizing networks: SELU, LeCun's initial weights and alpha dropout instead of norm layers."""
 
+from typing import Literal
+
 from torch import nn
 
 from normtables.errors import UserError
@@ -7,7 +9,7 @@ from normtables.norms import METHODS, Method
 
 
 @METHODS.register("snn", version=1)
-def snn(*, dropout: float | None = None) -> Method:
+def snn(*, dropout: float | None = None, noise: Literal["alpha", "plain"] = "alpha") -> Method:
     """Klambauer et al. 2017 (arXiv 1706.02515): activations drift to mean 0 and variance 1 by themselves.
 
     selu(x) = lambda x for x > 0 and lambda alpha (e^x - 1) elsewhere, lambda = 1.0507..., alpha = 1.6732... (equation
@@ -18,12 +20,14 @@ def snn(*, dropout: float | None = None) -> Method:
     alpha dropout wants randomness="different" or "same", as torch's dropout does.
 
     dropout: rate at every dropout of the model; null: the model's own rates. The paper advises 0.05 or 0.1.
+    noise: alpha dropout, or ordinary ("plain") dropout, which leaves the fixed point.
     """
     if dropout is not None and not 0 <= dropout < 1:
         raise UserError(f"norm.dropout={dropout}: a rate in [0, 1), or null for the model's own")
+    layer = {"alpha": nn.AlphaDropout, "plain": nn.Dropout}[noise]
     return Method(
         act=lambda make: nn.SELU(),
-        dropout=lambda rate: nn.AlphaDropout(rate if dropout is None else dropout),
+        dropout=lambda rate: layer(rate if dropout is None else dropout),
         init=draw_lecun_normal,
     )
 

@@ -95,7 +95,7 @@ def examine(spec: TableSpec, tier: str, claim: Claim, column: str, cells: Mappin
 def compared(claim: Claim, column: str, cells: Mapping[Key, Trials]) -> tuple[Sequence[Sequence[Trials]], list[Trials]]:
     """The groups of cells that a claim compares, and all cells involved; rows that are not planned are left out."""
     rows = [cells[row, column] for row in claim.rows if (row, column) in cells]
-    if claim.kind == "equal":
+    if claim.kind == "equal" and not claim.than_column:
         return list(itertools.combinations(rows, 2)), rows
     if claim.kind == "order":
         return list(itertools.pairwise(rows)), rows
@@ -155,8 +155,9 @@ def compare(claim: Claim, cell: Trials, other: Trials | None = None) -> Part:
         found = stats.equivalence(cell.values, other.values, claim.within)
         label = f"{named(cell, claim)} less {named(other, claim)} is"
     else:
-        found = stats.difference(cell.gains, other.gains)
-        label = f"{named(cell, claim)} beats {named(other, claim)} by"
+        found = stats.difference([claim.times * gain for gain in cell.gains], other.gains)
+        times = "" if claim.times == 1 else f"{claim.times:g} times "
+        label = f"{times}{named(cell, claim)} beats {named(other, claim)} by"
         return Part(label, found, found.value >= claim.by - SLACK, found.high < claim.by - SLACK)
     return Part(label, found, True, found.low > claim.within + SLACK or found.high < -claim.within - SLACK)
 

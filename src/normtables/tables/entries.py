@@ -1,5 +1,6 @@
 """The entries of a table file: each with the function that checks and reads it."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ Settings = Mapping[str, Any]
 Axes = Mapping[str, tuple[Any, ...]]
 
 MARKS = ("verified", "secondary", "memory", "unknown")
-COMBINE = ("mean", "rank_difference", "relative_rank_difference")
+COMBINE = ("mean", "rank_difference", "relative_rank_difference", "largest")
 COLUMN = (
     "tiers",
     "set",
@@ -29,16 +30,17 @@ COLUMN = (
     "over",
     "combine",
     "relative_to",
+    "tuned",
 )
 CLAIM = ("id", "says", "kind", "columns", "rows")
-# kind of claim -> the keys it needs beside id, says, kind, columns and rows
+# kind of claim -> the sets of keys it may have beside id, says, kind, columns and rows
 CLAIMS = {
-    "better": ("than", "by"),
-    "equal": ("within",),
-    "constant": ("equals", "within"),
-    "order": ("by",),
-    "fails": ("how",),
-    "first": ("than",),
+    "better": ({"than", "by"}, {"than_column", "by"}),
+    "equal": ({"within"}, {"than_column", "within"}),
+    "constant": ({"equals", "within"},),
+    "order": ({"by"},),
+    "fails": ({"how"},),
+    "first": ({"than"}, {"than", "times"}, {"than_column"}, {"than_column", "times"}),
 }
 
 
@@ -138,7 +140,8 @@ class Part:
 class Column:
     """One printed column: settings, the score and the rule that reads it, which way is better, how cells are folded.
 
-    What was read is multiplied by `scale` (1e-6 for millions of steps); a quoted column is printed and never run.
+    What was read is multiplied by `scale` (1e-6 for millions of steps); a quoted column is printed and never run;
+    one that is not `tuned` has no use for the table's grids.
     """
 
     name: str
@@ -156,6 +159,7 @@ class Column:
     combine: str = "mean"
     relative_to: Mapping[str, str] = field(default_factory=dict)
     quoted: bool = False
+    tuned: bool = True
 
 
 def column(
@@ -185,6 +189,7 @@ def column(
         over=axes(f.get("over", none)),
         combine=f["combine"].one_of(COMBINE, "way to combine") if "combine" in f else "mean",
         relative_to={own: n.one_of(running(rows), "row that is run") for own, n in relative.items()},
+        tuned=f["tuned"].flag() if "tuned" in f else True,
     )
 
 
@@ -301,7 +306,10 @@ def readings(node: Node, tiers: Mapping[str, Tier], rows: Mapping[str, Row], col
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence about rows in each of some columns, to be judged; `than` is a row, `than_column` a column instead."""
+    """A sentence about rows in each of some columns, to be judged; `than` is a row, `than_column` a column instead.
+
+    `times`: how many times earlier than the other a row reaches its goal.
+    """
 
     id: str
     says: str
@@ -314,17 +322,19 @@ class Claim:
     within: float = 0.0
     equals: float = math.nan
     how: str = ""
+    times: float = 1.0
 
 
 def claim(node: Node, rows: Mapping[str, Row], columns: Mapping[str, Column]) -> Claim:
     """One entry of `claims`; its kind says which keys it needs."""
     if isinstance(node.value, dict) and isinstance(node.value.get("id"), str):
         node = Node(node.value, f"{node.where.rpartition('[')[0]}.{node.value['id']}")
-    f = node.fields((*CLAIM, "than", "than_column", "by", "within", "equals", "how"), required=CLAIM)
+    f = node.fields((*CLAIM, *sorted(set().union(*itertools.chain(*CLAIMS.values())))), required=CLAIM)
     kind = f["kind"].one_of(CLAIMS, "kind of claim")
-    needs = {"than_column" if key == "than" and "than_column" in f else key for key in CLAIMS[kind]}
-    if f.keys() - set(CLAIM) != needs:
-        raise node.error(f"a claim of the kind {kind} has the keys {', '.join((*CLAIM, *CLAIMS[kind]))}")
+    keys = f.keys() - set(CLAIM)
+    if keys not in CLAIMS[kind]:
+        ways = " or ".join(", ".join(sorted(way)) for way in CLAIMS[kind])
+        raise node.error(f"a claim of the kind {kind} has the keys {', '.join(CLAIM)}, and {ways}")
     names = running(rows)
     found = Claim(
         f["id"].text(),
@@ -338,4 +348,4 @@ def claim(node: Node, rows: Mapping[str, Row], columns: Mapping[str, Column]) ->
         "than_column": lambda n: n.one_of(columns, "column"),
         "how": lambda n: n.one_of(("diverges", "chance"), "way to fail"),
     }
-    return replace(found, **{key: readers.get(key, Node.number)(f[key]) for key in sorted(needs)})
+    return replace(found, **{key: readers.get(key, Node.number)(f[key]) for key in sorted(keys)})

@@ -64,6 +64,8 @@ def outcomes(sources: Sources, column: Column) -> dict[str, list[Outcome]]:
     folded = {row: fold(found) for row, found in read_cells.items()}
     if column.combine in RANKED:
         folded = ranked(read_cells, folded, column)
+    elif column.combine == "largest":
+        folded = {row: largest(found) for row, found in read_cells.items()}
     return relative(folded, column) if column.relative_to else folded
 
 
@@ -190,17 +192,37 @@ def grouped(members: Iterable[Member], key: Any) -> list[tuple[Any, list[Member]
 
 def fold(found: Sequence[Piece]) -> list[Outcome]:
     """One outcome for each repeat: the mean over the data sets, if all of them are there."""
-    by_repeat: dict[str, list[Piece]] = {}
-    for piece in found:
-        by_repeat.setdefault(repr(piece[0].repeat), []).append(piece)
     folded = []
-    for pieces in by_repeat.values():
+    for pieces in by_repeat(found):
         states = [state for _, _, state in pieces]
         order = ("diverged", "failed", "missing", "interrupted", "running", "censored", "finished")
         worst = min(states, key=order.index)
         whole = worst in ("finished", "censored")
         value = stats.moments([value for _, value, _ in pieces])[0] if whole else math.nan
         folded.append(Outcome(pieces[0][0].repeat, value, worst, tuple(m.run for m, _, _ in pieces)))
+    return folded
+
+
+def by_repeat(found: Sequence[Piece]) -> list[list[Piece]]:
+    """The pieces of each repeat, in order of first appearance."""
+    groups: dict[str, list[Piece]] = {}
+    for piece in found:
+        groups.setdefault(repr(piece[0].repeat), []).append(piece)
+    return list(groups.values())
+
+
+def largest(found: Sequence[Piece]) -> list[Outcome]:
+    """For each repeat the largest value of the folded setting whose run reached its goal, once all runs have ended.
+
+    Where none did, the outcome is censored and has no value: the limit lies below the smallest value tried.
+    """
+    folded = []
+    for pieces in by_repeat(found):
+        waiting = [state for _, _, state in pieces if state not in ("finished", "censored", "diverged")]
+        reached = [member.over[0][1] for member, _, state in pieces if state == "finished"]
+        state = waiting[0] if waiting else "finished" if reached else "censored"
+        value = float(max(reached)) if state == "finished" else math.nan
+        folded.append(Outcome(pieces[0][0].repeat, value, state, tuple(m.run for m, _, _ in pieces)))
     return folded
 
 
@@ -255,6 +277,8 @@ def relative(folded: Mapping[str, Sequence[Outcome]], column: Column) -> dict[st
     lower = column.better == "lower" or column.read.kind == "first"
     found: dict[str, list[Outcome]] = {}
     for row, base in column.relative_to.items():
+        if row not in folded:
+            continue  # "relative_to: ROW" names every row of the table, and this column has not all of them
         twins = {repr(o.repeat): o for o in folded[base]}
         for own in folded[row]:
             twin = twins[repr(own.repeat)]

@@ -120,9 +120,9 @@ def base(spec: TableSpec, tier: str, row: str, column: str) -> dict[str, Any]:
 def plan_cell(spec: TableSpec, tier: str, row: str, column: str, runs: Runs) -> Cell:
     """All runs of a cell: over x tune x repeat."""
     col, fixed = spec.columns[column], base(spec, tier, row, column)
-    tune = {**spec.tune, **spec.rows[row].tune}
-    tune |= {key: values for key, values in spec.tiers[tier].tune.items() if key in tune}
     over = {**col.over, **col.tiers[tier].over}
+    tune = {**spec.tune, **spec.rows[row].tune} if col.tuned else {}
+    tune |= {key: values for key, values in spec.tiers[tier].tune.items() if key in tune}
     members = []
     for o, t, r in itertools.product(points(over), points(tune), points(spec.tiers[tier].repeat)):
         axes = dict((*o, *t, *r))

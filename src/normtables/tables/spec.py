@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,8 +167,13 @@ def check_tune(spec: TableSpec, where: str) -> None:
     if any(grids) != bool(spec.choose):
         raise UserError(f"{where}: tune and choose come together, and one of them is missing")
     for key, grid in itertools.product(spec.choose.ties if spec.choose else (), grids):
-        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in grid.get(key, ())):
+        if not numbers(grid.get(key, ())):
             raise UserError(f"{where}: choose.ties.{key}: ties are broken by numbers, and {list(grid[key])} are not")
+
+
+def numbers(values: Iterable[object]) -> bool:
+    """Whether all values are numbers."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def check_column(spec: TableSpec, col: Column, where: str) -> None:
@@ -178,6 +183,9 @@ def check_column(spec: TableSpec, col: Column, where: str) -> None:
     if col.read.kind == "mean_of_last" and col.take:
         raise UserError(f"{where}.take: a mean of several rows has no single row to take {col.take!r} from")
     needed = col.read.others | set(col.relative_to.values())
-    for tier in col.tiers:
+    for tier, part in col.tiers.items():
+        folded = [*{**col.over, **part.over}.values()]
+        if col.combine == "largest" and not (col.read.kind == "first" and len(folded) == 1 and numbers(folded[0])):
+            raise UserError(f"{where}.combine: largest needs read: first, and over: one setting with numbers")
         for name in sorted(needed - set(spec.planned_rows(col.name, tier))):
             raise UserError(f"{where}: needs the row {name!r}, which this column does not have at the tier {tier}")

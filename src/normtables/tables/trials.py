@@ -60,8 +60,8 @@ def trials_of(spec: TableSpec, key: Key, found: Sequence[Sample], chance: float)
 def sign_of(column: Column) -> int:
     """1 where a column's numbers are better when higher, -1 when lower; a column's `better` is about its score."""
     taken = column.take or ("step" if column.read.kind == "first" else column.score)
-    if column.relative_to:
-        return 1  # how many times better
+    if column.relative_to or column.combine == "largest":
+        return 1  # how many times better; how far it can go
     if column.combine in RANKED or taken in TIMES:
         return -1
     return 1 if column.better == "higher" else -1

@@ -1,9 +1,13 @@
 """Classification: one of several classes for each example, tensors in memory."""
 
+import math
 from collections.abc import Iterator
+from itertools import islice
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from normtables.data import Dataset, Split
@@ -20,11 +24,11 @@ class Classify:
 
     score, better = "test/error", "lower"
 
-    def __init__(self, data: Dataset, batch_size: int, seed: int) -> None:
+    def __init__(self, data: Dataset, batch_size: int, seed: int, by_class: bool, gap: int) -> None:
         examples = len(data.train.targets)
         if batch_size > examples:
             raise UserError(f"batch_size={batch_size}: the training set has {examples} examples")
-        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.data, self.batch_size, self.seed, self.by_class, self.gap = data, batch_size, seed, by_class, gap
         self.sizes = {"inputs": tuple(data.train.inputs.shape[1:]), "outputs": data.classes}
         self.clock = {"step": 1, "epoch": examples // batch_size}
         # A model that always says the commonest class.
@@ -35,7 +39,15 @@ class Classify:
         """The order of the training examples in an epoch: a function of seed and epoch alone."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         targets = self.data.train.targets
-        return torch.randperm(len(targets), generator=generator).to(targets.device)
+        order = torch.randperm(len(targets), generator=generator).to(targets.device)
+        return self.sorted(order, generator) if self.by_class else order
+
+    def sorted(self, order: Tensor, generator: torch.Generator) -> Tensor:
+        """An order whose examples are sorted by class, cut into batches, and the batches shuffled."""
+        order = order[torch.argsort(self.data.train.targets[order], stable=True)]
+        first = int(torch.randint(len(order) % self.batch_size + 1, (), generator=generator))  # which are left out
+        batches = order[first : first + self.clock["epoch"] * self.batch_size].view(-1, self.batch_size)
+        return batches[torch.randperm(len(batches), generator=generator).to(order.device)].flatten()
 
     def batches(self, model: nn.Module, step: int) -> Iterator[Batch]:
         """(inputs [batch, ...], targets [batch]): each epoch a new order, the incomplete last batch left out."""
@@ -58,6 +70,8 @@ class Classify:
         found = {}
         for name, split in (("valid", self.data.valid), ("test", self.data.test)):
             found[f"{name}/loss"], found[f"{name}/error"] = assess(model, split)
+        if self.gap:
+            found["train/gap"] = gap(model, islice(self.batches(model, 0), self.gap))
         return found
 
 
@@ -72,7 +86,35 @@ def assess(model: nn.Module, split: Split) -> tuple[float, float]:
     return loss / len(split.targets), 100 * wrong / len(split.targets)
 
 
+def gap(model: nn.Module, batches: Iterator[Batch]) -> float:
+    """How far the outputs in training mode are from those in evaluation mode on the same training batches, in percent.
+
+    100 sqrt(sum |f_train(x) - f_eval(x)|^2 / sum |f_eval(x) - mean f_eval|^2) over examples and outputs. The model's
+    state, its mode (evaluation) and the sources of randomness are left as they were.
+    """
+    pairs = []
+    for inputs, _ in batches:
+        expected = model(inputs).double()
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        model.train()
+        with torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
+            pairs.append((functional_call(model, buffers, (inputs,)).double(), expected))
+        model.eval()
+    training, evaluated = (torch.cat(outputs) for outputs in zip(*pairs))
+    spread = (evaluated - evaluated.mean(0)).square().sum().item()
+    distance = (training - evaluated).square().sum().item()
+    return 100 * math.sqrt(distance / spread) if spread else math.nan
+
+
 @TASKS.register("classify", version=1)
-def classify(data: Dataset, batch_size: int, seed: int) -> Classify:
-    """Classification on `data` in batches of `batch_size`, ordered by `seed`."""
-    return Classify(data, batch_size, seed)
+def classify(
+    data: Dataset, batch_size: int, seed: int, *, batches: Literal["shuffled", "by_class"] = "shuffled", gap: int = 0
+) -> Classify:
+    """Classification on `data` in batches of `batch_size`, ordered by `seed`.
+
+    batches: "shuffled" examples, or batches "by_class": each of one class (of neighbouring ones where a class ends), in
+    random order. gap: on how many training batches the distance between the two modes' outputs is taken, 0: it is not.
+    """
+    if gap < 0:
+        raise UserError(f"dataset.task.gap={gap}: a number of training batches, or 0")
+    return Classify(data, batch_size, seed, batches == "by_class", gap)
