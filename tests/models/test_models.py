@@ -15,15 +15,53 @@ SIZES = {"inputs": (2, 8, 8), "outputs": 5}
 SMALL = {
     "mlp": {"widths": [6, 4]},
     "cnn4": {"widths": [4, 6], "hidden": 7, "dropout": [0.25, 0.25, 0.5]},
+    "bn_inception": {
+        "width": 0.05,
+        "stride": None,
+        "activation": "relu",
+        "dropout": 0.25,
+        "lrn": True,
+        "projection": 96,
+    },
+    "nin": {
+        "variant": "cifar",
+        "width": 0.05,
+        "pool2": "max",
+        "dropout": [0.5, 0.5],
+        "deviations": [0.05] * 9,
+        "last_rate": 0.1,
+    },
+    "maxout": {"variant": "cifar", "width": 0.03, "dropout": [0.2, 0.5]},
+    "mim": {"variant": "mnist", "width": 0.05, "pieces": 3, "dropout": [0.5, 0.5]},
+    "rcnn": {"maps": 8, "width": 0.5, "iterations": 2, "lrn": True, "norm": "each", "dropout": 0.5},
 }
 LEAST = {
     "mlp": {"widths": [1]},
     "cnn4": {"widths": [1, 1], "hidden": 1, "dropout": [0.0, 0.0, 0.0]},
+    "bn_inception": {
+        "width": 0.001,
+        "stride": 1,
+        "activation": "tanh",
+        "dropout": 0.0,
+        "lrn": False,
+        "projection": 1,
+    },
+    "nin": {
+        "variant": "svhn",
+        "width": 0.001,
+        "pool2": "average",
+        "dropout": [0.0, 0.0],
+        "deviations": [0.5] * 9,
+        "last_rate": 1.0,
+    },
+    "maxout": {"variant": "svhn", "width": 0.001, "dropout": [0.0, 0.0]},
+    "mim": {"variant": "cifar", "width": 0.001, "pieces": 1, "dropout": [0.0, 0.0]},
+    "rcnn": {"maps": 1, "width": 1.0, "iterations": 1, "lrn": False, "norm": "shared", "dropout": 0.0},
 }
 PAIRS = list(itertools.product(MODELS, METHODS))
 
 
-def build(model, norm="none", sizes=SIZES, **options):
+def build(model, norm="none", sizes=SIZES, /, **options):
     return MODELS.build({"name": model, **SMALL[model], **options}, Kit(METHODS.build({"name": norm})), sizes)
 
 

@@ -65,6 +65,14 @@ def test_a_quoted_row_is_never_planned(spec, composer):
     assert not any(row == "SVM" for row, _ in plan(spec(SMALL), "laptop", composer).cells)
 
 
+def test_settings_of_a_cell_are_its_rows_and_its_columns_alone(spec, composer):
+    text = SMALL.replace("better: lower}", "better: lower, cells: {half: {norm.count: epoch}}}", 1)
+    made = plan(spec(text), "smoke", composer)
+    counts = {key: made.runs[cell.members[0].run].facts["norm"]["count"] for key, cell in made.cells.items()}
+    assert counts.pop(("half", "error")) == "epoch"
+    assert set(counts.values()) == {"update"}
+
+
 LAYERS = [
     ("tier", {}),
     ("fixed", {"fixed": 1}),
@@ -72,9 +80,10 @@ LAYERS = [
     ("column", {"fixed": 1, "tier": 2, "column": 3}),
     ("part", {"fixed": 1, "tier": 2, "column": 3, "part": 4}),
     ("row", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5}),
-    ("over", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5, "over": 6}),
-    ("tune", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5, "over": 6, "tune": 7}),
-    ("repeat", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5, "over": 6, "tune": 7, "repeat": 8}),
+    ("cell", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5, "cell": 6}),
+    ("over", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5, "cell": 6, "over": 7}),
+    ("tune", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5, "cell": 6, "over": 7, "tune": 8}),
+    ("repeat", {"fixed": 1, "tier": 2, "column": 3, "part": 4, "row": 5, "cell": 6, "over": 7, "tune": 8, "repeat": 9}),
 ]
 
 
@@ -96,6 +105,7 @@ columns:
     set: {put("column")}
     tiers: {{laptop: {{set: {put("part")}}}}}
     over: {put("over", many)}
+    cells: {{one: {put("cell")}}}
 """
     tuned = f"tune: {put('tune', many)}\nchoose: {{by: valid/error, read: best, better: lower}}\n"
     made = plan(spec(text + tuned * ("tune" in sets)), "laptop", composer)

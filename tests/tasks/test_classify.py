@@ -89,12 +89,13 @@ def test_scores_by_hand_however_the_split_is_cut(data, monkeypatch, chunk):
     monkeypatch.setattr(classify, "EVALUATED", chunk)
     model = nn.Linear(4, 3).eval()
     scores = build(data).evaluate(model)
-    assert list(scores) == ["valid/loss", "valid/error", "test/loss", "test/error"]
+    assert list(scores) == [f"{split}/{name}" for split in ("valid", "test") for name in ("loss", "error", "accuracy")]
     for name in ("valid", "test"):
         part = getattr(data, name)
         z = (part.inputs @ model.weight.T + model.bias).detach().double().numpy()
         t = part.targets.numpy()
         assert scores[f"{name}/error"] == pytest.approx(100 * np.mean(z.argmax(1) != t))
+        assert scores[f"{name}/accuracy"] == pytest.approx(100 * np.mean(z.argmax(1) == t))
         assert scores[f"{name}/loss"] == pytest.approx(
             np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(t)), t]), rel=1e-5
         )

@@ -135,7 +135,64 @@ def test_step_falls_after_every_so_many_updates():
     assert [schedule(done) for done in (0, 117, 118, 235, 236)] == [1, 1, 0.5, 0.5, 0.25]
 
 
-@pytest.mark.parametrize("options", [{"factor": 0.0}, {"factor": -1}, {"every": "2"}, {"every": "2weeks"}], ids=str)
-def test_impossible_schedules_are_refused(options):
-    with pytest.raises(UserError, match=next(iter(options))):
-        SCHEDULES.build({"name": "step", "every": "1epoch", "factor": 0.1, **options}, CLOCK, 100)
+def test_exponential_falls_smoothly():
+    schedule = SCHEDULES.build({"name": "exponential", "every": "2epochs", "factor": 0.25}, CLOCK, 1000)
+    assert [schedule(done) for done in (0, 59, 118, 236)] == pytest.approx([1, 0.5, 0.25, 0.0625])
+    assert schedule(1) == pytest.approx(0.25 ** (1 / 118))
+
+
+def test_a_sixth_power_of_the_factor_decays_six_times_faster():
+    slow = SCHEDULES.build({"name": "exponential", "every": "6epochs", "factor": 0.96}, CLOCK, 1000)
+    fast = SCHEDULES.build({"name": "exponential", "every": "6epochs", "factor": 0.96**6}, CLOCK, 1000)
+    assert [fast(done) for done in (7, 100)] == pytest.approx([slow(6 * done) for done in (7, 100)])
+
+
+def test_milestones():
+    schedule = SCHEDULES.build({"name": "milestones", "at": ["2epochs", "150steps"], "factor": 0.5}, CLOCK, 1000)
+    assert [schedule(done) for done in (0, 117, 118, 149, 150, 900)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert SCHEDULES.build({"name": "milestones", "at": [], "factor": 0.5}, CLOCK, 1000)(900) == 1
+
+
+def test_durations_may_be_shares_of_the_budget():
+    schedule = SCHEDULES.build({"name": "milestones", "at": ["0.5budget", "0.75budgets"], "factor": 0.5}, CLOCK, 400)
+    assert [schedule(done) for done in (199, 200, 299, 300)] == [1, 0.5, 0.5, 0.25]
+    for name in ("step", "exponential"):
+        assert SCHEDULES.build({"name": name, "every": "0.1budget", "factor": 0.5}, CLOCK, 400)(80) == 0.25
+
+
+IMPOSSIBLE = [
+    *((name, {"factor": value}) for name in ("step", "exponential", "milestones") for value in (0.0, -1)),
+    *((name, {"every": value}) for name in ("step", "exponential") for value in ("2", "2weeks")),
+    ("milestones", {"at": ["1epoch", "2weeks"]}),
+]
+POSSIBLE = {"step": {"every": "1epoch"}, "exponential": {"every": "1epoch"}, "milestones": {"at": ["1epoch"]}}
+
+
+@pytest.mark.parametrize(("name", "options"), IMPOSSIBLE, ids=str)
+def test_impossible_schedules_are_refused(name, options):
+    with pytest.raises(UserError, match=f"schedule.{next(iter(options))}="):
+        SCHEDULES.build({"name": name, **POSSIBLE[name], "factor": 0.1, **options}, CLOCK, 100)
+
+
+def test_linear_goes_through_its_points():
+    options = {"name": "linear", "at": ["2epochs", "0.5budget"], "factors": [1.0, 0.2]}
+    schedule = SCHEDULES.build(options, CLOCK, 318)
+    assert [schedule(done) for done in (0, 117, 118)] == [1, 1, 1]
+    assert [schedule(done) for done in (128, 158, 318)] == pytest.approx([1 - 0.8 * 10 / 41, 0.2 + 0.8 * 1 / 41, 0.2])
+    falling = SCHEDULES.build({"name": "linear", "at": ["1budget"], "factors": [0.0]}, CLOCK, 100)
+    assert [falling(done) for done in (0, 25, 100, 1000)] == [1, 0.75, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"at": ["1epoch"], "factors": [0.1, 0.2]},
+        {"at": ["2epochs", "1epoch"], "factors": [0.1, 0.2]},
+        {"at": ["1epoch"], "factors": [-0.1]},
+        {"at": ["1year"], "factors": [0.1]},
+    ],
+    ids=str,
+)
+def test_impossible_lines_are_refused(options):
+    with pytest.raises(UserError, match=r"schedule\.(at|factors)"):
+        SCHEDULES.build({"name": "linear", **options}, CLOCK, 100)

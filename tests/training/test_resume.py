@@ -48,6 +48,15 @@ RUNS = {
         "batch_size": 10,
         **STEPPED,
     },
+    "maxout with bounded filters and dropout": {
+        "model": "maxout",
+        "model.width": 0.02,
+        "norm": "none",
+        "init": "he_normal",  # filters longer than their bounds
+        "optim.momentum": 0.5,
+        "batch_size": 10,
+        **STEPPED,
+    },
 }
 # 23 updates between rows are neither a divisor of an epoch nor of the 50 between checkpoints.
 COMMON = {"budget": "300steps", "evaluate": "23steps", "runtime.checkpoint": 0, "seed": 5}

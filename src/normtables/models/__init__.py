@@ -42,17 +42,21 @@ INITS = {"glorot_uniform": glorot_uniform, "he_normal": he_normal, "lecun_normal
 
 
 def initialise(model: nn.Module, scheme: str) -> None:
-    """Draw all weights of linear and convolution layers anew by `scheme`; "torch" leaves torch's own draw."""
-    if scheme == "torch":
-        return
+    """Draw all weights of linear and convolution layers anew by `scheme`; "torch" leaves torch's or the model's own."""
+    if scheme != "torch":
+        draw_all(model, INITS[scheme])
+
+
+def draw_all(model: nn.Module, scheme: Callable[[Tensor], object]) -> None:
+    """Draw all weights of linear and convolution layers anew by a function that fills a tensor; biases 0."""
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
-            draw(layer, INITS[scheme])
+            draw(layer, scheme)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
 
-def draw(layer: nn.Module, scheme: Callable[[Tensor], None]) -> None:
+def draw(layer: nn.Module, scheme: Callable[[Tensor], object]) -> None:
     """Draw a layer's weight anew by a function that fills a tensor, also where the weight is parametrised."""
     current = layer.weight
     assert isinstance(current, Tensor)

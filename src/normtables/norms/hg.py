@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from normtables.errors import UserError
-from normtables.norms import METHODS, Make, Method
+from normtables.norms import METHODS, Make, Maxout, Method
 from normtables.norms.bn import bn
 
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d
@@ -64,7 +64,11 @@ def hg(
     epsilon, momentum: of the BN layers, torch's defaults.
     """
     moments = moments_of if constants == "computed" else printed_moments
-    whole = Method(act=lambda make: marked(make, moments), init=lambda model: draw(model, weights, backward))
+    whole = Method(
+        act=lambda make: marked(make, moments),
+        maxout=lambda pieces: marked(lambda: Maxout(pieces), moments),
+        init=lambda model: draw(model, weights, backward),
+    )
     if norm == "none":
         return whole
     layer = bn(epsilon=epsilon, momentum=momentum).norm
@@ -87,8 +91,14 @@ def printed_moments(layer: nn.Module) -> Moments:
 
 
 def moments_of(layer: nn.Module) -> Moments:
-    """The moments of an elementwise nonlinearity by quadrature in float64."""
+    """The moments of an elementwise nonlinearity, or of maxout units for each piece, by quadrature in float64.
+
+    The largest of k z has density k Phi(z)^(k - 1) phi(z); a piece's slope is 1 where it is the largest, else 0.
+    """
     z, mass = gaussian_nodes()
+    if isinstance(layer, Maxout):
+        largest = mass * layer.pieces * torch.special.ndtr(z) ** (layer.pieces - 1)
+        return Moments((largest @ z.square()).item(), 1 / layer.pieces)
     with torch.enable_grad():
         z.requires_grad_()
         f = copy.deepcopy(layer).double().eval()(z.clone())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from normtables.errors import UserError
-from normtables.norms import METHODS, Make, Method, as_it_is, nothing
+from normtables.norms import METHODS, Make, Maxout, Method, as_it_is, nothing
 from normtables.norms.spheres import LearnedSphere, Sphere, on_sphere
 
 Maximum = nn.MaxPool1d | nn.MaxPool2d
@@ -163,6 +163,11 @@ def standardised(make: Make) -> nn.Module:
     return Standardised(make(), mean, deviation)
 
 
+def standardised_maxout(pieces: int) -> nn.Module:
+    """Maxout units with mean 0 and variance 1 for independent Gaussian pieces."""
+    return Standardised(Maxout(pieces), *moments(nn.Identity(), pieces))
+
+
 def pooled(layer: nn.Module) -> nn.Module:
     """A pooling layer whose output keeps variance 1 (and, of a maximum, gets mean 0) for independent inputs."""
     if isinstance(layer, Maximum):
@@ -199,6 +204,7 @@ def normprop(
     variance 1 again. Nothing depends on the batch: training and test are alike, and a batch of one will do. The
     gradient goes through the norm of w, over the whole fan-in. gamma and beta are [channels] and learned, beta from 0;
     a drawn w gives its direction alone.
+    A maxout unit is the largest of k pre-activations: c2 and c1 are the moments of the largest of k independent z.
     gamma: at the start; 1 / 1.21 brings the singular values of a layer's Jacobian to about 1, since with gamma = 1 they
     are about sqrt(E f'^2) / c1 = 1 / sqrt(1 - 1 / pi) = 1.21. The output then has mean -0.119 and deviation 0.826.
     head: the last layer. "gain": g w x / ||w|| + b, g from `gamma` and learned, which is the layer above without f and
@@ -224,6 +230,7 @@ def normprop(
         norm=lambda channels, dims: Affine(channels, gamma),
         wrap=wrap,
         act=standardised,
+        maxout=standardised_maxout,
         pool=pooled if pool == "independent" else as_it_is,
         inputs=nn.Identity if inputs == "none" else GlobalNorm,
         shifts=True,

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import nn
 
 from normtables.errors import UserError
-from normtables.norms import METHODS, Method
+from normtables.norms import METHODS, Maxout, Method
 
 
 @METHODS.register("snn", version=1)
@@ -13,8 +13,9 @@ def snn(*, dropout: float | None = None, noise: Literal["alpha", "plain"] = "alp
     """Klambauer et al. 2017 (arXiv 1706.02515): activations drift to mean 0 and variance 1 by themselves.
 
     selu(x) = lambda x for x > 0 and lambda alpha (e^x - 1) elsewhere, lambda = 1.0507..., alpha = 1.6732... (equation
-    14: the fixed point (0, 1)), in the place of the model's nonlinearity. Weights of all layers, the last one too, from
-    N(0, 1 / fan_in), biases 0 (section 3, "Initialization"). Alpha dropout (section 3, "New dropout technique") in the
+    14: the fixed point (0, 1)), in the place of the model's nonlinearity; on top of maxout units, where it is the
+    largest of the pieces' SELUs, as SELU grows. Weights of all layers, the last one too, from N(0, 1 / fan_in),
+    biases 0 (section 3, "Initialization"). Alpha dropout (section 3, "New dropout technique") in the
     place of dropout: a dropped value becomes -lambda alpha, then a x + b keeps mean and variance; torch's layer.
     No state, and the same computation in training and test but for the dropout; any batch size. Under torch.func.vmap
     alpha dropout wants randomness="different" or "same", as torch's dropout does.
@@ -27,6 +28,7 @@ def snn(*, dropout: float | None = None, noise: Literal["alpha", "plain"] = "alp
     layer = {"alpha": nn.AlphaDropout, "plain": nn.Dropout}[noise]
     return Method(
         act=lambda make: nn.SELU(),
+        maxout=lambda pieces: nn.Sequential(Maxout(pieces), nn.SELU()),
         dropout=lambda rate: layer(rate if dropout is None else dropout),
         init=draw_lecun_normal,
     )

@@ -27,6 +27,7 @@ COLUMN = (
     "scale",
     "stand_in",
     "rows",
+    "cells",
     "over",
     "combine",
     "relative_to",
@@ -141,7 +142,7 @@ class Column:
     """One printed column: settings, the score and the rule that reads it, which way is better, how cells are folded.
 
     What was read is multiplied by `scale` (1e-6 for millions of steps); a quoted column is printed and never run;
-    one that is not `tuned` has no use for the table's grids.
+    one that is not `tuned` has no use for the table's grids. `cells` holds settings of single rows.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Column:
     scale: float = 1.0
     stand_in: str = ""
     rows: tuple[str, ...] = ()
+    cells: Mapping[str, Settings] = field(default_factory=dict)
     over: Axes = field(default_factory=dict)
     combine: str = "mean"
     relative_to: Mapping[str, str] = field(default_factory=dict)
@@ -174,6 +176,7 @@ def column(
     if isinstance(relative.value, str):
         relative = Node(dict.fromkeys((n for n, r in rows.items() if not r.quoted), relative.value), relative.where)
     score, better = metric(f["score"]), f["better"].one_of(BETTER, "direction")
+    cells = f.get("cells", none)
     return Column(
         name,
         tiers={t: part(n, rows) for t, n in column_tiers(f.get("tiers"), tiers)},
@@ -186,6 +189,7 @@ def column(
         scale=f["scale"].number() if "scale" in f else 1.0,
         stand_in=f["stand_in"].text() if "stand_in" in f else "",
         rows=f["rows"].many_of(rows, "row") if "rows" in f else (),
+        cells={Node(own, n.where).one_of(running(rows), "row that is run"): settings(n) for own, n in cells.items()},
         over=axes(f.get("over", none)),
         combine=f["combine"].one_of(COMBINE, "way to combine") if "combine" in f else "mean",
         relative_to={own: n.one_of(running(rows), "row that is run") for own, n in relative.items()},

@@ -108,12 +108,12 @@ def plan(spec: TableSpec, tier: str, composer: Composer) -> Plan:
 
 
 def base(spec: TableSpec, tier: str, row: str, column: str) -> dict[str, Any]:
-    """Settings of a cell before its axes: tier, fixed, tiers.set, column.set, column.tiers.set, row.set; later wins."""
-    col = spec.columns[column]
-    parts = (spec.fixed, spec.tiers[tier].settings, col.settings, col.tiers[tier].settings, spec.rows[row].settings)
+    """Settings of a cell before its axes: tier, fixed, tiers.set, column, column at the tier, row, cell; later wins."""
+    col, own = spec.columns[column], spec.rows[row].settings
     merged = {"tier": tier}
-    for part in parts:
+    for part in (spec.fixed, spec.tiers[tier].settings, col.settings, col.tiers[tier].settings, own):
         merged |= part
+    merged |= col.cells.get(row, {})
     return merged
 
 

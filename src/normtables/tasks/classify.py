@@ -20,7 +20,7 @@ EVALUATED_VALUES = 8_000_000  # input values in one forward pass of an evaluatio
 
 
 class Classify:
-    """Cross-entropy in training, loss and error in percent at evaluation, on the valid and test splits."""
+    """Cross-entropy in training; loss, error and accuracy in percent at evaluation, on the valid and test splits."""
 
     score, better = "test/error", "lower"
 
@@ -66,10 +66,11 @@ class Classify:
         return functional.cross_entropy(model(inputs), targets)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Loss (nats per example) and error (percent) on valid and test."""
-        found = {}
+        """Loss (nats per example), error and accuracy (percent) on valid and test."""
+        found: dict[str, float] = {}
         for name, split in (("valid", self.data.valid), ("test", self.data.test)):
-            found[f"{name}/loss"], found[f"{name}/error"] = assess(model, split)
+            loss, error = assess(model, split)
+            found |= {f"{name}/loss": loss, f"{name}/error": error, f"{name}/accuracy": 100 - error}
         if self.gap:
             found["train/gap"] = gap(model, islice(self.batches(model, 0), self.gap))
         return found

@@ -49,7 +49,8 @@ def train(
     The caller may evaluate, write or save while the loop pauses; `position` is moved in place.
     """
     for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])  # kept in the optimizer's state, so a resumed run has it too
+        # Kept in the optimizer's state, so a resumed run has it too.
+        group.setdefault("initial_lr", group["lr"] * group.get("rate", 1.0))
     while position.step < steps:
         factor = schedule(position.step)
         for group in optimizer.param_groups:

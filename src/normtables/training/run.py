@@ -20,6 +20,7 @@ from normtables.config import Auto, facts, id_of, steps_of
 from normtables.data import load
 from normtables.errors import UserError
 from normtables.models import MODELS, initialise
+from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Record, Store, write_whole
@@ -94,6 +95,7 @@ class Training:
         self.method = METHODS.build(known["norm"])
         self.model = self.build(cfg)
         self.optimizer = self.method.optimizer(self.model, OPTIMIZERS.build(known["optim"], self.model))
+        hold_lengths(self.model, self.optimizer)
         self.schedule = SCHEDULES.build(known["schedule"], self.task.clock, self.steps)
         self.position = Position(losses=torch.zeros((), device=self.device, dtype=self.dtype))
         self.rows: list[Row] = []
