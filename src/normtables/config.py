@@ -41,6 +41,9 @@ NEUTRAL: dict[str, Any] = {
     "model.dropout": 0,
     "dataset.task.batches": "shuffled",
     "dataset.task.gap": 0,
+    "dataset.task.augment": "none",
+    "dataset.prep": "none",
+    "dataset.size": 8,
 }
 
 

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from normtables import data
 from normtables.data import files
@@ -94,3 +95,34 @@ def cifar_npy(root, cifar_arrays):
     (root / "cifar10").mkdir()
     for name, array in zip(("train_images", "train_labels", "test_images", "test_labels"), cifar_arrays):
         np.save(root / "cifar10" / f"{name}.npy", array)
+
+
+@pytest.fixture
+def cifar100_files(root, cifar_arrays):
+    """CIFAR-100's two pickles; fine labels 99, 98, ..., coarse ones a fifth of them."""
+    images, _, tests, _ = cifar_arrays
+    (root / "cifar-100-python").mkdir()
+    for name, pixels in (("train", images), ("test", tests)):
+        fine = [99 - i for i in range(len(pixels))]
+        batch = {"filenames": [f"{i}.png" for i in fine], "batch_label": "1 of 1", "fine_labels": fine}
+        batch |= {"coarse_labels": [i // 5 for i in fine], "data": pixels.transpose(0, 3, 1, 2).reshape(-1, 3072)}
+        (root / "cifar-100-python" / name).write_bytes(pickle.dumps(batch, protocol=2))
+
+
+@pytest.fixture
+def svhn_arrays():
+    """(images [N, 32, 32, 3], digits) of the files train, extra and test: 100, 50 and 20 images."""
+    rng = np.random.default_rng(2)
+    found = {}
+    for name, count in (("train", 100), ("extra", 50), ("test", 20)):
+        found[name] = rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.permutation(np.arange(count) % 10)
+    return found
+
+
+@pytest.fixture
+def svhn_files(root, svhn_arrays):
+    """SVHN's .mat files: images [32, 32, 3, N], labels [N, 1] with 10 for the digit 0."""
+    (root / "svhn").mkdir()
+    for name, (images, digits) in svhn_arrays.items():
+        labels = np.where(digits == 0, 10, digits).astype(np.uint8)[:, None]
+        savemat(root / "svhn" / f"{name}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": labels})

@@ -54,6 +54,11 @@ def test_hydra_composes_it_with_its_task(path):
         ({"name": "digits", "vald": 3}, "has no setting 'vald'; did you mean 'valid'"),
         ({"name": "digits", "valid": "3"}, "valid='3' should be a whole number"),
         ({"name": "digits", "scale": "units"}, "scale='units' should be one of unit, standard"),
+        ({"name": "digits", "prep": "zca"}, "prep='zca' should be one of none, global, mean, gcn, gcn_zca, gcn_lcn"),
+        ({"name": "digits", "prep": "gcn", "scale": "standard"}, "dataset.scale=standard: dataset.prep=gcn sets the"),
+        ({"name": "digits", "size": 28}, "dataset.size=28: choose one of 8, 16, 32"),
+        ({"name": "digit_fonts", "size": 7}, "dataset.size=7: choose one of 8, 16, 32"),
+        ({"name": "imagenet", "size": 16}, "dataset.size=16 should lie between 32 and 256"),
         ({"name": "digits", "valid": 0}, "dataset.valid=0 should lie between 1 and 1496"),
         ({"name": "digits", "test": 1797}, "dataset.test=1797 should lie between 1 and 1796"),
         ({"name": "digits", "train": 1198}, "dataset.train=1198 should lie between 1 and 1197"),
@@ -78,5 +83,6 @@ def test_every_file_has_a_digest_and_a_way_to_get_it():
     for source in map(files.SOURCES.get, files.SOURCES):
         for layout in source.layouts:
             assert all(len(file.digest) in (32, 64) and file.bytes > 0 for file in layout.files)
+            assert layout.files or layout.check
         assert source.licence
-        assert source.archive or all(file.urls for file in source.layouts[0].files)
+        assert source.archive or source.unpack or all(file.urls for file in source.layouts[0].files)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
 from normtables.data import load
-from normtables.data.images import CIFAR10_ARRAYS
+from normtables.data.cifar import CIFAR10_ARRAYS
 from normtables.errors import UserError
 
 
@@ -101,6 +101,65 @@ def test_cifar10_layouts_agree(root, declare, cifar_npy, cifar_pickles, cifar_ar
         assert np.array_equal(found.valid.inputs.numpy(), images[30:].transpose(0, 3, 1, 2) / np.float32(255))
         assert np.array_equal(found.test.inputs.numpy(), tests.transpose(0, 3, 1, 2) / np.float32(255))
         assert found.train.targets.tolist() == labels[:30].tolist()
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_larger_digits_are_the_same_ones_interpolated(size):
+    small, large = (load({"name": "digits", "size": n}, "nowhere", 0) for n in (8, size))
+    ratio = size // 8
+    places = np.clip((np.arange(size) + 0.5) / ratio - 0.5, 0, 7)  # of the new pixels' centres among the old ones
+    weights = np.maximum(1 - np.abs(places[:, None] - np.arange(8)), 0)
+    for name in ("train", "valid", "test"):
+        old, new = getattr(small, name), getattr(large, name)
+        assert new.inputs.shape == (len(old.inputs), 1, size, size)
+        assert torch.equal(new.targets, old.targets)
+        assert np.allclose(new.inputs.numpy(), weights @ old.inputs.numpy() @ weights.T, atol=1e-6)
+
+
+def test_cifar100_has_its_fine_classes(root, declare, cifar100_files, cifar_arrays):
+    declare("cifar100", "cifar-100-python")
+    found = load({"name": "cifar100", "valid": 20}, root, 0)
+    images, _, tests, _ = cifar_arrays
+    assert found.classes == 100
+    assert found.train.targets.tolist() == list(range(99, 69, -1))
+    assert found.valid.targets.tolist() == list(range(69, 49, -1))
+    assert np.array_equal(found.train.inputs.numpy(), images[:30].transpose(0, 3, 1, 2) / np.float32(255))
+    assert np.array_equal(found.test.inputs.numpy(), tests.transpose(0, 3, 1, 2) / np.float32(255))
+
+
+def test_svhn_joins_the_training_and_the_extra_file(root, declare, svhn_files, svhn_arrays):
+    declare("svhn", "svhn")
+    found = load({"name": "svhn", "valid": 30}, root, 0)
+    assert found.classes == 10
+    assert len(found.train.targets) == 120
+    assert found.valid.targets.bincount().tolist() == [3] * 10
+    written = {}
+    for name, (images, digits) in svhn_arrays.items():
+        for image, digit in zip(images, digits):
+            written[image.transpose(2, 0, 1).tobytes()] = name, int(digit)
+    for split, count in ((found.train, {"train": 80, "extra": 40}), (found.valid, {"train": 20, "extra": 10})):
+        pixels = split.inputs.mul(255).round().to(torch.uint8).numpy()
+        sources = [written.pop(image.tobytes()) for image in pixels]
+        assert [digit for _, digit in sources] == split.targets.tolist()
+        assert {name: [n for n, _ in sources].count(name) for name in count} == count
+    images, digits = svhn_arrays["test"]
+    assert np.array_equal(found.test.inputs.numpy(), images.transpose(0, 3, 1, 2) / np.float32(255))
+    assert found.test.targets.tolist() == digits.tolist()
+
+
+def test_svhn_is_drawn_by_the_seed(root, declare, svhn_files):
+    declare("svhn", "svhn")
+    first, other = (load({"name": "svhn", "valid": 30, "train": 20}, root, seed) for seed in (0, 1))
+    assert first.train.targets.bincount().tolist() == [2] * 10
+    assert not torch.equal(first.valid.inputs, other.valid.inputs)
+
+
+@pytest.mark.parametrize("valid", [0, 35, 140, 150])
+def test_svhn_refuses_a_validation_set_that_is_not_balanced(root, declare, svhn_files, valid):
+    declare("svhn", "svhn")
+    with pytest.raises(UserError, match=f"dataset.valid={valid}: a multiple of 10, .* from 10 to 120"):
+        load({"name": "svhn", "valid": valid}, root, 0)
+    load({"name": "svhn", "valid": 120}, root, 0)
 
 
 def test_real_mnist_is_what_torchvision_reads(shared, root, tmp_path):

@@ -107,7 +107,11 @@ def test_rows_of_a_tier_leave_out_quoted_and_unlisted_ones(tmp_path):
         (("columns", "error", "read"), {"first": {"reaches": 1}, "better": "lower"}, "cannot tell which row"),
         (("columns", "error", "tiers"), ["laptp"], "columns.error.tiers[1]: there is no tier 'laptp'; did you mean"),
         (("columns", "error", "rows"), ["bm"], "there is no row 'bm'; did you mean 'bn'?"),
-        (("columns", "error", "cells"), {"SVM": {"seed": 1}}, "columns.error.cells: there is no row that is run 'SVM'"),
+        (
+            ("columns", "error", "cells"),
+            {"SVM": {"seed": 1}},
+            "columns.error.cells.SVM: there is no row that is run 'SVM'",
+        ),
         (("columns", "error", "cells"), {"bn": {"norm": {"a": 1}}}, "columns.error.cells.bn.norm: settings are flat"),
         (("columns", "small", "stand_in"), "eror", "columns.small.stand_in: there is no column 'eror'; did you mean"),
         (("columns", "steps", "rows"), ["bn"], "columns.steps: needs the row 'none'"),

@@ -18,7 +18,7 @@ from normtables.training import machine, run
 from normtables.training.run import Failed, Training, digest_of, execute
 
 KEPT = ["config.yaml", "history.csv", "record.json"]
-KEYS = ["step", "epoch", "seconds", "lr", "train/loss", "valid/loss", "valid/error", "test/loss", "test/error"]
+KEYS = ["step", "epoch", "seconds", "lr", "train/loss", "valid/loss", "valid/error", "valid/accuracy", "test/loss", "test/error", "test/accuracy"]
 
 
 @pytest.fixture
@@ -151,6 +151,14 @@ def test_weights_are_kept_when_asked(small, store, tmp_path):
     model = built(small(), tmp_path).model
     model.load_state_dict(torch.load(store.folder(record.id) / "weights.pt"))
     assert digest_of(model) == record.facts["weights"]
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_the_digest_of_kernels_does_not_depend_on_their_memory_format(side):
+    """1x1 kernels count as contiguous in either format, whatever their strides."""
+    layer = torch.nn.Conv2d(8, 4, side)
+    before = digest_of(layer)
+    assert digest_of(layer.to(memory_format=torch.channels_last)) == before
 
 
 @pytest.mark.parametrize("norm", ["bn", "dbn"])

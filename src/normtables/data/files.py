@@ -39,20 +39,29 @@ class File:
 
 @dataclass(frozen=True)
 class Layout:
-    """One accepted way to lay a data set's files out: a folder under the data root."""
+    """One accepted way to lay a data set's files out: a folder under the data root.
+
+    `check(root, folder)` replaces the comparison of the files where they are too many to name: what is wrong, and
+    whether that is damage.
+    """
 
     folder: str
     files: tuple[File, ...]
+    check: Callable[[Path, Path], tuple[str, bool] | None] | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set's files come from; `fetch` fills the first layout from the archive or the files' URLs."""
+    """Where a data set's files come from; `fetch` fills the first layout from the archive or the files' URLs.
+
+    Where nothing can be loaded without an account, `unpack(folder)` fills it from what the user has put there.
+    """
 
     layouts: tuple[Layout, ...]
     download: int  # bytes
     licence: str
     archive: File | None = None  # holds the first layout's folder
+    unpack: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def locate(name: str, root: Path) -> Place:
     for layout, problem in problems:
         if problem is None:
             return Place(root, layout)
-    begun = [p for layout, p in problems if p and any((root / layout.folder / f.path).exists() for f in layout.files)]
+    begun = [problem for layout, problem in problems if problem and _begun(root / layout.folder, layout)]
     if begun:
         text, damaged = begun[0]
         raise FilesError(f"data set {name!r}: {text}; {_help(name)}", damaged)
@@ -126,7 +135,7 @@ def state(name: str, root: Path) -> str:
 def download_bytes(name: str, root: Path) -> int:
     """Bytes that `normtables data fetch` would load: 0 for a data set that is embedded or present."""
     found = source(name)
-    return 0 if found is None or state(name, root) == "present" else found.download
+    return 0 if found is None or found.unpack or state(name, root) == "present" else found.download
 
 
 def listing(root: Path) -> list[dict[str, Any]]:
@@ -161,7 +170,7 @@ def fetch(name: str, root: Path) -> Place:
     try:
         part.mkdir(parents=True, exist_ok=True)
         with _patience():
-            _download(found, part)
+            _fill(found, root, part)
         (root / layout.folder).mkdir(parents=True, exist_ok=True)
         for file in layout.files:
             (part / layout.folder / file.path).replace(root / layout.folder / file.path)
@@ -188,13 +197,21 @@ def _help(name: str) -> str:
 
 def _by_hand(root: Path, found: Source) -> str:
     layout = found.layouts[0]
+    if found.unpack:
+        return OTHER_FOLDER
     what = f"unpack {found.archive.urls[0]}" if found.archive else f"put {', '.join(f.path for f in layout.files)}"
     into = root if found.archive else root / layout.folder
     return f"you can {what} into {into} by hand, or {OTHER_FOLDER}"
 
 
+def _begun(folder: Path, layout: Layout) -> bool:
+    return folder.exists() if layout.check else any((folder / file.path).exists() for file in layout.files)
+
+
 def _problem(root: Path, layout: Layout) -> tuple[str, bool] | None:
     """What is wrong with the first bad file, a damaged one before a missing one."""
+    if layout.check:
+        return layout.check(root, root / layout.folder)
     paths = [(file, root / layout.folder / file.path) for file in layout.files]
     missing = [path for _, path in paths if not path.is_file()]
     for file, path in paths:
@@ -246,9 +263,12 @@ def content_digest(path: Path, kind: str) -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def _download(found: Source, part: Path) -> None:
+def _fill(found: Source, root: Path, part: Path) -> None:
+    """Load the archive or the files into `part`, or let the source unpack what lies in its folder."""
     from torchvision.datasets import utils  # downloads with redirects, a progress bar and an md5 check
 
+    if found.unpack:
+        return found.unpack(root / found.layouts[0].folder)
     if found.archive:
         _from_any(
             found.archive, lambda url, a: utils.download_and_extract_archive(url, part, filename=a.path, md5=a.digest)
@@ -256,7 +276,8 @@ def _download(found: Source, part: Path) -> None:
         return
     for file in found.layouts[0].files:
         folder = part / found.layouts[0].folder
-        _from_any(file, lambda url, f: utils.download_url(url, folder, filename=f.path, md5=f.digest))  # noqa: B023
+        md5 = file.digest if len(file.digest) == 32 else None  # locate() checks a sha256 afterwards
+        _from_any(file, lambda url, f: utils.download_url(url, folder, filename=f.path, md5=md5))  # noqa: B023
 
 
 def _from_any(file: File, load: Callable[[str, File], None]) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from normtables.data import Dataset, Split
 from normtables.errors import UserError
 from normtables.tasks import TASKS
+from normtables.tasks.augment import Augment, augmented, check
 
 Batch = tuple[Tensor, Tensor]
 EVALUATED = 10_000  # examples in one forward pass of an evaluation of flat inputs
@@ -24,11 +25,13 @@ class Classify:
 
     score, better = "test/error", "lower"
 
-    def __init__(self, data: Dataset, batch_size: int, seed: int, by_class: bool, gap: int) -> None:
+    def __init__(self, data: Dataset, batch_size: int, seed: int, by_class: bool, gap: int, augment: Augment) -> None:
         examples = len(data.train.targets)
         if batch_size > examples:
             raise UserError(f"batch_size={batch_size}: the training set has {examples} examples")
-        self.data, self.batch_size, self.seed, self.by_class, self.gap = data, batch_size, seed, by_class, gap
+        check(augment, data.train.inputs)
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.by_class, self.gap, self.augment = by_class, gap, augment
         self.sizes = {"inputs": tuple(data.train.inputs.shape[1:]), "outputs": data.classes}
         self.clock = {"step": 1, "epoch": examples // batch_size}
         # A model that always says the commonest class.
@@ -57,7 +60,8 @@ class Classify:
             order = self.order(epoch)
             for i in range(first, self.clock["epoch"]):
                 chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-                yield inputs.index_select(0, chosen), targets.index_select(0, chosen)
+                step = epoch * self.clock["epoch"] + i
+                yield augmented(self.augment, inputs, chosen, self.seed, step), targets.index_select(0, chosen)
             epoch, first = epoch + 1, 0
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -109,13 +113,20 @@ def gap(model: nn.Module, batches: Iterator[Batch]) -> float:
 
 @TASKS.register("classify", version=1)
 def classify(
-    data: Dataset, batch_size: int, seed: int, *, batches: Literal["shuffled", "by_class"] = "shuffled", gap: int = 0
+    data: Dataset,
+    batch_size: int,
+    seed: int,
+    *,
+    batches: Literal["shuffled", "by_class"] = "shuffled",
+    gap: int = 0,
+    augment: Augment = "none",
 ) -> Classify:
-    """Classification on `data` in batches of `batch_size`, ordered by `seed`.
+    """Classification on `data` in batches of `batch_size`, ordered and augmented by `seed`.
 
     batches: "shuffled" examples, or batches "by_class": each of one class (of neighbouring ones where a class ends), in
     random order. gap: on how many training batches the distance between the two modes' outputs is taken, 0: it is not.
+    augment: see `normtables.tasks.augment`.
     """
     if gap < 0:
         raise UserError(f"dataset.task.gap={gap}: a number of training batches, or 0")
-    return Classify(data, batch_size, seed, batches == "by_class", gap)
+    return Classify(data, batch_size, seed, batches == "by_class", gap, augment)

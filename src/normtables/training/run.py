@@ -234,7 +234,7 @@ def digest_of(model: nn.Module) -> str:
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(
-            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
             if tensor.dim()
             else str(tensor.item()).encode()
         )
