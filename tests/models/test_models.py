@@ -2,6 +2,9 @@
 
 import itertools
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -12,78 +15,99 @@ from normtables.models import INITS, MODELS, initialise, nonlinearity
 from normtables.norms import METHODS, Kit
 
 SIZES = {"inputs": (2, 8, 8), "outputs": 5}
-SMALL = {
-    "mlp": {"widths": [6, 4]},
-    "cnn4": {"widths": [4, 6], "hidden": 7, "dropout": [0.25, 0.25, 0.5]},
-    "bn_inception": {
-        "width": 0.05,
-        "stride": None,
-        "activation": "relu",
-        "dropout": 0.25,
-        "lrn": True,
-        "projection": 96,
-    },
-    "nin": {
-        "variant": "cifar",
-        "width": 0.05,
-        "pool2": "max",
-        "dropout": [0.5, 0.5],
-        "deviations": [0.05] * 9,
-        "last_rate": 0.1,
-    },
-    "maxout": {"variant": "cifar", "width": 0.03, "dropout": [0.2, 0.5]},
-    "mim": {"variant": "mnist", "width": 0.05, "pieces": 3, "dropout": [0.5, 0.5]},
-    "rcnn": {"maps": 8, "width": 0.5, "iterations": 2, "lrn": True, "norm": "each", "dropout": 0.5},
-}
-LEAST = {
-    "mlp": {"widths": [1]},
-    "cnn4": {"widths": [1, 1], "hidden": 1, "dropout": [0.0, 0.0, 0.0]},
-    "bn_inception": {
-        "width": 0.001,
-        "stride": 1,
-        "activation": "tanh",
-        "dropout": 0.0,
-        "lrn": False,
-        "projection": 1,
-    },
-    "nin": {
-        "variant": "svhn",
-        "width": 0.001,
-        "pool2": "average",
-        "dropout": [0.0, 0.0],
-        "deviations": [0.5] * 9,
-        "last_rate": 1.0,
-    },
-    "maxout": {"variant": "svhn", "width": 0.001, "dropout": [0.0, 0.0]},
-    "mim": {"variant": "cifar", "width": 0.001, "pieces": 1, "dropout": [0.0, 0.0]},
-    "rcnn": {"maps": 1, "width": 1.0, "iterations": 1, "lrn": False, "norm": "shared", "dropout": 0.0},
+N = 6  # examples in a batch
+
+
+@dataclass(frozen=True)
+class Case:
+    """Options of a small network and of the smallest there is, and what it is given."""
+
+    small: Mapping[str, Any]
+    least: Mapping[str, Any]
+    sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)  # as a task says them
+
+    def batch(self, n: int = N) -> torch.Tensor:
+        return torch.randn(n, *self.sizes["inputs"])
+
+
+# a model that is added later gets a line here
+CASES = {
+    "mlp": Case({"widths": [6, 4]}, {"widths": [1]}),
+    "cnn4": Case(
+        {"widths": [4, 6], "hidden": 7, "dropout": [0.25, 0.25, 0.5]},
+        {"widths": [1, 1], "hidden": 1, "dropout": [0.0, 0.0, 0.0]},
+    ),
+    "bn_inception": Case(
+        {"width": 0.05, "stride": None, "activation": "relu", "dropout": 0.25, "lrn": True, "projection": 96},
+        {"width": 0.001, "stride": 1, "activation": "tanh", "dropout": 0.0, "lrn": False, "projection": 1},
+    ),
+    "nin": Case(
+        {
+            "variant": "cifar",
+            "width": 0.05,
+            "pool2": "max",
+            "dropout": [0.5, 0.5],
+            "deviations": [0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05],
+            "last_rate": 0.1,
+        },
+        {
+            "variant": "svhn",
+            "width": 0.001,
+            "pool2": "average",
+            "dropout": [0.0, 0.0],
+            "deviations": [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
+            "last_rate": 1.0,
+        },
+    ),
+    "maxout": Case(
+        {"variant": "cifar", "width": 0.03, "dropout": [0.2, 0.5]},
+        {"variant": "svhn", "width": 0.001, "dropout": [0.0, 0.0]},
+    ),
+    "mim": Case(
+        {"variant": "mnist", "width": 0.05, "pieces": 3, "dropout": [0.5, 0.5]},
+        {"variant": "cifar", "width": 0.001, "pieces": 1, "dropout": [0.0, 0.0]},
+    ),
+    "rcnn": Case(
+        {"maps": 8, "width": 0.5, "iterations": 2, "lrn": True, "norm": "each", "dropout": 0.5},
+        {"maps": 1, "width": 1.0, "iterations": 1, "lrn": False, "norm": "shared", "dropout": 0.0},
+    ),
 }
 PAIRS = list(itertools.product(MODELS, METHODS))
 
 
-def build(model, norm="none", sizes=SIZES, /, **options):
-    return MODELS.build({"name": model, **SMALL[model], **options}, Kit(METHODS.build({"name": norm})), sizes)
+def case_of(model):
+    if model not in CASES:
+        pytest.fail(f"model {model!r} has no line in CASES here: options of a small and of the smallest network, sizes")
+    return CASES[model]
 
 
-def images(n=6, sizes=SIZES):
-    return torch.randn(n, *sizes["inputs"])
+def build(model, norm="none", sizes=None, /, **options):
+    case = case_of(model)
+    settings = {"name": model, **case.small, **options}
+    return MODELS.build(settings, Kit(METHODS.build({"name": norm})), sizes or case.sizes)
 
 
-def test_every_model_is_listed_here():
-    assert set(MODELS) == set(SMALL) == set(LEAST)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_listed_here(model):
+    assert case_of(model).small.keys() >= case_of(model).least.keys()
+
+
+def test_every_line_is_a_model():
+    assert set(CASES) <= set(MODELS)
 
 
 @pytest.mark.parametrize(("model", "norm"), PAIRS)
-@pytest.mark.parametrize("options", [SMALL, LEAST], ids=["small", "least"])
+@pytest.mark.parametrize("size", ["small", "least"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_forward_and_backward(model, norm, options, training):
-    net = build(model, norm, **options[model])
-    net(images())
+def test_forward_and_backward(model, norm, size, training):
+    case = case_of(model)
+    net = build(model, norm, **getattr(case, size))
+    net(case.batch())
     net.train(training)
-    outputs = net(images())
-    assert outputs.shape == (6, 5)
+    outputs = net(case.batch())
+    assert outputs.shape == (N, case.sizes["outputs"])
     assert torch.isfinite(outputs).all()
-    nn.functional.cross_entropy(outputs, torch.arange(6) % 5).backward()
+    nn.functional.cross_entropy(outputs, torch.arange(N) % case.sizes["outputs"]).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, f"{name} is not part of the network"
         assert torch.isfinite(parameter.grad).all(), name
@@ -99,10 +123,10 @@ def test_two_draws_by_one_seed_are_one_network(model, norm):
 
 @pytest.mark.parametrize(("model", "norm"), PAIRS)
 def test_evaluation_is_a_function_of_each_example(model, norm):
-    net = build(model, norm).double()
-    net(images().double())
+    net, case = build(model, norm).double(), case_of(model)
+    net(case.batch().double())
     net.eval()
-    x = images().double()
+    x = case.batch().double()
     torch.testing.assert_close(net(x), torch.cat([net(one[None]) for one in x]))
 
 

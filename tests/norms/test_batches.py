@@ -208,8 +208,8 @@ def test_without_options_the_optional_layer_is_torchs(dims):
 
 def test_options_change_the_layer_and_not_its_state():
     plain, optional = (METHODS.build({"name": "bn", **o}).norm(4, 2) for o in ({}, {"ghost": 2}))
-    assert type(plain) is nn.BatchNorm2d
-    assert type(METHODS.build({"name": "bn"}).norm(4, 0)) is nn.BatchNorm1d
+    assert isinstance(plain, nn.BatchNorm2d)
+    assert isinstance(METHODS.build({"name": "bn"}).norm(4, 0), nn.BatchNorm1d)
     optional.load_state_dict(plain.state_dict())
     plain.load_state_dict(optional.state_dict())
 
@@ -373,7 +373,7 @@ def test_any_shape(name, shape, ghost, dtype):
     x = (torch.randn(shape, dtype=dtype) + 1).requires_grad_()
     least = min(len(part) for part in chunks(x, ghost)) * math.prod(shape[2:])
     if least < 2:
-        with pytest.raises((UserError, ValueError), match=r"one value per channel|more than 1 value per channel"):
+        with pytest.raises(UserError, match="one value per channel"):
             layer(x)
         return
     y = layer(x)
@@ -388,10 +388,11 @@ def test_any_shape(name, shape, ghost, dtype):
 
 @pytest.mark.parametrize("name", ["bn", "brn", "l1bn"])
 def test_one_value_per_channel_is_refused_in_one_line(name):
-    options = {"update": False} if name == "bn" else {}  # without options it is torch's layer, and torch's error
     for layer, x in (
-        (build(name, **options), torch.randn(1, 3)),
-        (build(name, 2, **options), torch.randn(1, 3, 1, 1)),
+        (build(name), torch.randn(1, 3)),
+        (build(name, 1), torch.randn(1, 3, 1)),
+        (build(name, 2), torch.randn(1, 3, 1, 1)),
+        (build(name, flow=False), torch.randn(1, 3)),
         (build(name, ghost=1), torch.randn(4, 3)),
     ):
         with pytest.raises(UserError, match="one value per channel") as error:
@@ -440,8 +441,8 @@ def test_the_layer_stands_where_position_says(name):
         *[(name, {"update": 1}) for name in ("bn", "brn", "l1bn")],
         *[(name, {"use": "average"}) for name in ("bn", "l1bn")],
         *[(name, {"flow": "no"}) for name in ("bn", "brn", "l1bn")],
-        *[(name, {"epsilon": value}) for name in ("brn", "l1bn") for value in (0, -1.0, float("nan"), float("inf"))],
-        *[(name, {"momentum": value}) for name in ("brn", "l1bn") for value in (0, 1.1, float("nan"), None)],
+        *[(name, {"epsilon": v}) for name in ("bn", "brn", "l1bn") for v in (0, -1.0, float("nan"), float("inf"))],
+        *[(name, {"momentum": v}) for name in ("bn", "brn", "l1bn") for v in (0, 1.1, float("nan"), None)],
         *[(name, {"position": "between"}) for name in ("brn", "l1bn")],
     ],
     ids=str,

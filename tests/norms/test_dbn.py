@@ -6,6 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from normtables.errors import UserError
@@ -165,6 +167,36 @@ def test_a_random_beginning_is_drawn_between_0_and_1_by_the_weights_seed():
     assert not torch.equal(first.mu, third.mu)
 
 
+@settings(max_examples=20, deadline=None, derandomize=True)  # central differences fail at tiny spreads
+@given(
+    n=st.integers(2, 5),
+    space=st.lists(st.integers(1, 3), max_size=2),
+    reading=st.sampled_from(READINGS),
+    seed=st.integers(0, 99),
+)
+def test_any_shape(n, space, reading, seed):
+    options = dict(zip(("forward", "gradient", "averaged", "epsilon_in", "alpha"), reading))
+    layer = build(dims=len(space), **options)
+    compare(layer, Reference(np.zeros(3), np.ones(3), **options), [n, 3, *space], passes=2, seed=seed)
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.1}, {"alpha": 0, "forward": "batch"}, {"alpha": "1/m"}], ids=str)
+@pytest.mark.parametrize("shape", [[1, 3], [1, 3, 1, 1]], ids=str)
+def test_one_value_per_channel_is_refused(options, shape):
+    """It has no spread: averaged, sigma would go to 0."""
+    layer = build(dims=len(shape) - 2, **options)
+    with pytest.raises(UserError, match="one value per channel") as error:
+        layer(torch.randn(shape, dtype=torch.float64))
+    assert "\n" not in str(error.value)
+    assert layer.eval()(torch.randn(shape, dtype=torch.float64)).shape == torch.Size(shape)
+
+
+def test_a_lambda_that_never_moves_takes_one_example():
+    layer = build(alpha=0, initial="random")
+    x = torch.randn(1, 3, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), layer.eval()(x))
+
+
 # against torch's layers
 
 TORCH = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
@@ -283,7 +315,9 @@ def test_a_constant_channel_stays_finite(averaged, gradient):
 @pytest.mark.parametrize("options", [{}, LIBRARY, {"gradient": "batch"}], ids=["algorithm", "library", "gradient"])
 def test_half_precision_inputs_keep_full_statistics(options):
     layer = METHODS.build({"name": "dbn", "alpha": 0.5, **options}).norm(3, 0)
-    layer(torch.randn(8, 3).bfloat16()).float().sum().backward()
+    y = layer(torch.randn(8, 3).bfloat16())
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16
     assert layer.mu.dtype == layer.scale.dtype == torch.float32
 
 

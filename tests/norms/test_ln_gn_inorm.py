@@ -67,7 +67,7 @@ def test_outputs_and_gradients_are_the_formulas(name, dims, training):
 @pytest.mark.parametrize(("name", "dims"), TORCHS)
 def test_they_are_torchs_layers(name, dims):
     ours, theirs = build(name, dims), TORCHS[name, dims]().double()
-    assert type(ours) is type(theirs)
+    assert isinstance(ours, type(theirs))
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(SHAPES[dims], dtype=torch.float64)
     assert torch.equal(ours(x), theirs(x))
@@ -168,9 +168,88 @@ def test_instance_norm_leaves_flat_inputs_as_they_are_but_for_gain_and_shift():
     assert torch.equal(METHODS.build({"name": "inorm"}).norm(8, 0)(x), x)
 
 
-def test_a_channel_of_one_value_is_refused_in_training():
-    with pytest.raises(ValueError, match="more than 1 spatial element"):
-        build("inorm", 2)(torch.randn(4, 8, 1, 1, dtype=torch.float64))
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norm_refuses_a_channel_of_one_value(dims, training):
+    layer, x = build("inorm", dims).train(training), torch.randn([4, 8, 1, 1][: dims + 2], dtype=torch.float64)
+    with pytest.raises(UserError, match="norm=gn") as error:
+        layer(x)
+    assert "\n" not in str(error.value)
+
+
+def test_instance_norm_in_channels_last_is_torchs_too():
+    layer, x = build("inorm", 2), torch.randn(SHAPES[2], dtype=torch.float64)
+    last = x.clone(memory_format=torch.channels_last)
+    found = []
+    for inputs in (x.requires_grad_(), last.requires_grad_()):
+        y = layer(inputs)
+        found.append([y, *torch.autograd.grad(y.pow(3).sum(), [inputs, *layer.parameters()])])
+    torch.testing.assert_close(*found)
+    assert found[1][0].is_contiguous(memory_format=torch.channels_last)
+
+
+# LSTM layers of ln
+
+
+def lstm(dtype=torch.float64, **options):
+    layer = METHODS.build({"name": "ln", "epsilon": EPSILON, **options}).recurrent(3, 4).to(dtype)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, 0.3, 0.5)
+    return layer
+
+
+def standard(x):
+    """Rows of mean 0 and variance 1 but for epsilon."""
+    return (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + EPSILON).sqrt()
+
+
+def plain(p, x, h, c):
+    """Ba, Kiros & Hinton's supplement, step by step and gate by gate."""
+    outputs = []
+    for frame in x:
+        gates = standard(frame @ p["weight_ih_l0"].T) * p["norm_ih.weight"] + p["norm_ih.bias"]
+        gates = gates + standard(h @ p["weight_hh_l0"].T) * p["norm_hh.weight"]
+        i, f, g, o = gates[:, :4], gates[:, 4:8], gates[:, 8:12], gates[:, 12:]
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * (standard(c) * p["norm_c.weight"] + p["norm_c.bias"]).tanh()
+        outputs.append(h)
+    return torch.stack(outputs), h, c
+
+
+def test_an_lstm_is_the_papers():
+    layer, x = lstm(), torch.randn(5, 6, 3, dtype=torch.float64, requires_grad=True)
+    h, c = (torch.randn(1, 6, 4, dtype=torch.float64) for _ in range(2))
+    y, (last, cells) = layer(x, (h, c))
+    ours, theirs = (y, last[0], cells[0]), plain(dict(layer.named_parameters()), x, h[0], c[0])
+    torch.testing.assert_close(ours, theirs)
+    inputs = [x, *layer.parameters()]
+    push = [torch.randn_like(part) for part in ours]
+    found = [torch.autograd.grad(parts, inputs, push) for parts in (ours, theirs)]
+    torch.testing.assert_close(*found)
+    zeros = torch.zeros(1, 6, 4, dtype=torch.float64)
+    assert torch.equal(layer(x)[0], layer(x, (zeros, zeros))[0])
+
+
+def test_gradcheck_of_an_lstm():
+    layer, x = lstm(), torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: layer(x)[0], x)
+
+
+def test_an_lstm_begins_as_plain_normalization():
+    layer = METHODS.build({"name": "ln"}).recurrent(3, 4)
+    for name, parameter in layer.named_parameters():
+        if "norm" in name:
+            assert (parameter == ("weight" in name)).all()
+    assert layer.norm_c.eps == 1e-5
+    assert {name for name, _ in layer.named_parameters() if "hh" in name} == {"weight_hh_l0", "norm_hh.weight"}
+
+
+def test_an_lstm_compiles_and_stacks():
+    layers, x = [lstm() for _ in range(3)], torch.randn(2, 6, 3, dtype=torch.float64)
+    torch.testing.assert_close(torch.compile(layers[0], fullgraph=True, backend="eager")(x), layers[0](x))
+    stacked, _ = stack_module_state(layers)
+    y = vmap(lambda parameters: functional_call(layers[0], parameters, (x,))[0])(stacked)
+    torch.testing.assert_close(y, torch.stack([layer(x)[0] for layer in layers]))
 
 
 @pytest.mark.parametrize("name", NAMES)

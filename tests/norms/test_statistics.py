@@ -20,18 +20,20 @@ METHODS_WITH_STATISTICS = {
     "bn with options": {"ghost": 4, "update": False, "use": "running", "flow": False},
     "brn": {},
     "l1bn": {},
+    "wn_mean": {},
     "dbn": {"alpha": 0.5},
     "dbn of variances": {"averaged": "variance", "epsilon_in": "variance"},
     "dbn of inverses": {"averaged": "inverse_sigma", "alpha": "1/m"},
 }
 BUFFERS = {"bn": ("running_mean", "running_var"), "brn": ("running_mean", "running_std")}
-BUFFERS |= {"l1bn": ("running_mean", "running_scale"), "dbn": ("mu", "scale")}
+BUFFERS |= {"wn_mean": ("running_mean",), "l1bn": ("running_mean", "running_scale"), "dbn": ("mu", "scale")}
 SIZES = (5, 9, 2)  # batches of different sizes
 
 
 def norm(kind, channels=4, dims=0):
     name = kind.split()[0]
-    layer = METHODS.build({"name": name, "epsilon": EPSILON, **METHODS_WITH_STATISTICS[kind]}).norm(channels, dims)
+    epsilon = {} if name == "wn_mean" else {"epsilon": EPSILON}
+    layer = METHODS.build({"name": name, **epsilon, **METHODS_WITH_STATISTICS[kind]}).norm(channels, dims)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, 1, 0.3)
     return layer
@@ -64,6 +66,8 @@ def kept(kind, spread):
 
 
 def root(kind, spread):
+    if kind == "wn_mean":
+        return 1.0
     if kind in ("l1bn", "dbn", "dbn of inverses"):
         return (spread if kind == "l1bn" else np.sqrt(spread)) + EPSILON
     return np.sqrt(spread + EPSILON)
@@ -74,7 +78,7 @@ def by_hand(kind, net, batches, statistics_of):
     found, xs = [], [x.numpy() for x in batches]
     for linear, layer in zip(net[0::4], net[1::4]):
         weight, bias = (p.detach().numpy() for p in (linear.weight, linear.bias))
-        gamma, beta = (p.detach().numpy() for p in (layer.weight, layer.bias))
+        gamma, beta = (p.detach().numpy() for p in (getattr(layer, "weight", torch.ones(4)), layer.bias))
         xs = [x @ weight.T + bias for x in xs]
         keep, used = statistics_of(kind, xs)
         found.append(keep)

@@ -99,6 +99,37 @@ def test_a_state_dict_carries_everything():
     assert torch.equal(first.train()(x), first.eval()(x))
 
 
+# LSTM layers
+
+
+@pytest.mark.parametrize("norm", ["wn", "wn_mean"])
+def test_an_lstm_is_torchs_with_normalised_matrices(norm):
+    """Values and gradients; every unit of every gate has a length of its own."""
+    ours = METHODS.build({"name": norm}).recurrent(3, 4).double()
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        nn.init.normal_(ours.get_parameter(f"parametrizations.{name}.original0"), 1, 0.5)
+    theirs, x = nn.LSTM(3, 4).double(), torch.randn(5, 2, 3, dtype=torch.float64)
+    given = {}
+    for name, _ in theirs.named_parameters():
+        if name.startswith("weight"):
+            g, v = (ours.get_parameter(f"parametrizations.{name}.original{i}") for i in (0, 1))
+            assert g.shape == (16, 1)
+            given[name] = g * v / v.norm(dim=1, keepdim=True)
+        else:
+            given[name] = ours.get_parameter(name)
+    expected = torch.func.functional_call(theirs, given, (x,))
+    torch.testing.assert_close(ours(x), expected)
+    push = torch.randn(5, 2, 4, dtype=torch.float64)
+    found = [torch.autograd.grad((y[0] * push).sum(), list(ours.parameters())) for y in (ours(x), expected)]
+    torch.testing.assert_close(*found)
+
+
+def test_an_lstm_begins_as_the_plain_one():
+    layers = [METHODS.build({"name": norm}).recurrent(3, 4) for norm in ("wn", "none") if torch.manual_seed(1)]
+    x = torch.randn(5, 2, 3)
+    torch.testing.assert_close(layers[0](x), layers[1](x))
+
+
 # data-dependent initialisation
 
 SMALL = {"mlp": {"widths": [6, 4]}, "cnn4": {"widths": [4, 6], "hidden": 7, "dropout": [0.0, 0.0, 0.0]}}

@@ -51,6 +51,38 @@ def test_outputs_gradients_and_running_mean(shape, momentum, seed):
     torch.testing.assert_close(layer(t[:1]), (t + shift)[:1])
 
 
+@pytest.mark.parametrize("ghost", [0, 4])
+@pytest.mark.parametrize("update", [True, False])
+@pytest.mark.parametrize("use", ["batch", "running"])
+@pytest.mark.parametrize("flow", [True, False])
+def test_the_shared_options(ghost, update, use, flow):
+    """Chunk by chunk: which mean is subtracted, whether it moves, and whether the gradient goes through it."""
+    layer = build(momentum=0.25, ghost=ghost, update=update, use=use, flow=flow)
+    layer.running_mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
+    running = layer.running_mean.numpy().copy()
+    for _ in range(2):
+        t, push = (torch.randn(10, 3, dtype=torch.float64) for _ in range(2))
+        inputs = t.clone().requires_grad_()
+        y = layer(inputs)
+        (grad,) = torch.autograd.grad((y * push).sum(), inputs)
+        expected, expected_grad = [], []
+        for part, pushed in zip(*(np.array_split(one.numpy(), 3 if ghost else 1) for one in (t, push))):
+            new = 0.75 * running + 0.25 * part.mean(0)
+            running = new if update else running
+            expected.append(part - (part.mean(0) if use == "batch" else running))
+            share = flow * (1.0 if use == "batch" else 0.25 * update)
+            expected_grad.append(pushed - share * pushed.mean(0))
+        np.testing.assert_allclose(y.detach(), np.concatenate(expected), atol=1e-12)
+        np.testing.assert_allclose(grad, np.concatenate(expected_grad), atol=1e-12)
+        np.testing.assert_allclose(layer.running_mean, running, atol=1e-12)
+
+
+def test_a_frozen_layer_takes_one_example():
+    layer = build(use="running", update=False)
+    t = torch.randn(1, 3, dtype=torch.float64)
+    assert torch.equal(layer(t), layer.eval()(t))
+
+
 def test_gradcheck():
     t = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: build(2, 1)(t), t)
@@ -120,7 +152,9 @@ def test_data_init_gives_the_first_batch_mean_0_and_variance_1():
 
 
 @pytest.mark.parametrize(
-    "options", [{"momentum": 0}, {"momentum": 1.1}, {"momentum": "fast"}, {"data_init": 1}], ids=str
+    "options",
+    [{"momentum": 0}, {"momentum": 1.1}, {"momentum": "fast"}, {"data_init": 1}, {"ghost": -1}, {"use": "all"}],
+    ids=str,
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(UserError, match=next(iter(options))) as error:

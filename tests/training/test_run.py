@@ -18,7 +18,19 @@ from normtables.training import machine, run
 from normtables.training.run import Failed, Training, digest_of, execute
 
 KEPT = ["config.yaml", "history.csv", "record.json"]
-KEYS = ["step", "epoch", "seconds", "lr", "train/loss", "valid/loss", "valid/error", "valid/accuracy", "test/loss", "test/error", "test/accuracy"]
+KEYS = [
+    "step",
+    "epoch",
+    "seconds",
+    "lr",
+    "train/loss",
+    "valid/loss",
+    "valid/error",
+    "valid/accuracy",
+    "test/loss",
+    "test/error",
+    "test/accuracy",
+]
 
 
 @pytest.fixture

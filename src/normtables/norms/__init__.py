@@ -60,7 +60,8 @@ class Method:
     act: makes the nonlinearity, given what makes the model's own. maxout: the same where that is the largest of a
     number of pre-activations, which takes fewer channels out than in.
     dropout: layer for a rate. pool: around each pooling layer. inputs: a layer in front of the network.
-    recurrent: LSTM layer for numbers of inputs and hidden units, called as torch's.
+    recurrent: LSTM layer for numbers of inputs and hidden units, called as torch's; torch's own where the paper of the
+    method has no recurrent network.
     shifts: the norm layer adds its own shift, so a bias before it is dropped. after: it follows the nonlinearity.
     init: draws weights, after the configuration's own scheme has drawn them.
     prepare: once, before training; `forward()` sends the next training batch through the model in training mode and

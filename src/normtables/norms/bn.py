@@ -7,9 +7,30 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from normtables.norms import METHODS, Method
-from normtables.norms.batches import BatchStatistics, Options, Statistics, moments
+from normtables.norms.batches import BatchStatistics, Options, Statistics, check_numbers, moments, require_two
 
-LAYERS = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """torch's layer, with a UserError for a training batch of one value per channel."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [n, channels] or [n, channels, length]."""
+        if self.training:
+            require_two(input)
+        return super().forward(input)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's layer, with a UserError for a training batch of one value per channel."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [n, channels, height, width]."""
+        if self.training:
+            require_two(input)
+        return super().forward(input)
+
+
+LAYERS: dict[int, type[_BatchNorm]] = {0: BatchNorm1d, 1: BatchNorm1d, 2: BatchNorm2d}
 
 
 class OptionBatchNorm(BatchStatistics, _BatchNorm):
@@ -65,11 +86,13 @@ def bn(
 ) -> Method:
     """Ioffe & Szegedy 2015 (arXiv 1502.03167), Algorithm 1: y = gamma (x - mean_B) / sqrt(var_B + epsilon) + beta.
 
-    At test time the running mean and unbiased variance are used; `momentum` is the weight of the newest batch in them
-    (torch's default, 0.1). Statistics over the batch and all trailing dimensions; gamma 1 and beta 0 at the start.
+    At test time the running mean and unbiased variance are used; `momentum` is the weight of the newest batch in them.
+    epsilon and momentum are torch's defaults. Statistics over the batch and all trailing dimensions; gamma 1 and beta 0
+    at the start.
     `position`: before the nonlinearity (the paper, section 3.2) or after it.
     `ghost`, `update`, `use`, `flow`: see `normtables.norms.batches.Options`; by default torch's own layers.
     """
+    check_numbers(epsilon, momentum)
     options = Options(ghost, update, use, flow)
 
     def layer(channels: int, dims: int) -> nn.Module:

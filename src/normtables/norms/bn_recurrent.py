@@ -11,8 +11,8 @@ from torch.nn import functional
 from normtables.errors import UserError
 from normtables.norms import METHODS, Method
 from normtables.norms.bn import bn
+from normtables.norms.recurrent import State, StepLSTM, cell
 
-State = tuple[Tensor, Tensor]  # h and c, [1, n, hidden] each
 Rows = tuple[Tensor, Tensor]  # mean and spread, [..., 1, features] each
 NEWEST = 0.9  # weight of the batch at hand in evaluation="published"
 
@@ -43,7 +43,8 @@ def bn_recurrent(
     the batch at hand (batch); or with 0.9 of these and 0.1 of what the evaluation batch before used, from zeros, as the
     text of Laurent's code has it (published). In the version of that code that could be read the switch to evaluation
     does not reach the BN modules, which makes it `batch`. With `batch` and `published` examples see each other.
-    steps: positions with averages of their own; later ones, and those that training never reached, take the last.
+    steps: positions with averages of their own; later ones, and those that training never reached, take the last. 35 is
+    the longest window of Laurent et al.
     gamma: at the start; null: 1 for frame_wise, 0.1 for per_step, as in the papers.
     momentum: weight of the newest batch in the averages, and in plain BN's; 0.1 is torch's default.
     """
@@ -147,37 +148,18 @@ class FrameNorm(StepNorm):
         return 1 / (spread + self.epsilon)
 
 
-class NormLSTM(nn.Module):
-    """What both variants share: weights as torch's LSTM names, orders and draws them, and how they are called."""
+class NormLSTM(StepLSTM):
+    """What both variants share: a batch needs two sequences where it is normalised by its own statistics."""
 
     def __init__(self, inputs: int, hidden: int, averages: Averages) -> None:
-        super().__init__()
-        self.averages, self.hidden = averages, hidden
-        self.weight_ih_l0 = nn.Parameter(torch.empty(4 * hidden, inputs))
-        self.weight_hh_l0 = nn.Parameter(torch.empty(4 * hidden, hidden))
-        for weight in (self.weight_ih_l0, self.weight_hh_l0):
-            nn.init.uniform_(weight, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
+        super().__init__(inputs, hidden)
+        self.averages = averages
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """[time, n, inputs] and a state (zeros where there is none) to [time, n, hidden] and the state behind it."""
+        """As torch's LSTM; raises UserError for a single sequence where it cannot be."""
         if x.shape[1] == 1 and (self.training or self.averages.evaluation != "population"):
             raise UserError("batch statistics of an LSTM need two sequences: raise batch_size, or take norm=ln")
-        if state is None:
-            h = c = self.weight_hh_l0.new_zeros(x.shape[1], self.hidden)
-        else:
-            h, c = state[0][0], state[1][0]
-        outputs, h, c = self.run(functional.linear(x, self.weight_ih_l0), h, c)
-        return torch.stack(outputs), (h[None], c[None])
-
-    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """From W x [time, n, 4 hidden] and h, c [n, hidden] to all h and the last h and c."""
-        raise NotImplementedError
-
-
-def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """sigmoid(o) and the new c from gates [n, 4 hidden] in torch's order i, f, g, o."""
-    i, f, g, o = gates.chunk(4, -1)
-    return torch.sigmoid(o), torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return super().forward(x, state)
 
 
 class FrameWiseLSTM(NormLSTM):

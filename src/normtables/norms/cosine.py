@@ -80,7 +80,7 @@ def cosine(
     head: the last layer, which the sources at hand leave open. "linear" is an ordinary one, since bounded logits keep
     cross-entropy away from 0; "cosine" gives cos(w, x) + b; "scaled" gives s cos(w, x) + b with one learned s, at the
     start sqrt(fan-in), by which the logits of random directions have variance 1.
-    epsilon: least ||x||, and added to ||w||: a vector without length has cosine 0.
+    epsilon: least ||x||, and added to ||w||: a vector without length has cosine 0. Its value is our choice.
     """
     if not epsilon > 0:
         raise UserError(f"norm.epsilon={epsilon}: a positive number")

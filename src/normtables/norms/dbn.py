@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from normtables.errors import UserError
 from normtables.norms import METHODS, Method
+from normtables.norms.batches import require_two
 
 Averaged = Literal["sigma", "variance", "inverse_sigma"]
 ALPHAS = {"1/m": 1, "1/m^2": 2}
@@ -115,6 +116,8 @@ class DiminishingBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [n, channels, ...]; in evaluation mode with lambda as it stands."""
+        if self.training and (self.alpha != 0 or self.forward_through == "batch"):
+            require_two(x)
         if self.training and self.fused:
             y, mu, inverse = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.epsilon)
             self.average(mu.detach(), inverse.detach())
@@ -122,7 +125,7 @@ class DiminishingBatchNorm(nn.Module):
         mu, scale = self.statistics(x) if self.training else (self.mu, self.scale)
         shape = [1, -1] + [1] * (x.dim() - 2)
         gain = self.weight * self.inverse(scale)
-        return x * gain.view(shape) + (self.bias - mu * gain).view(shape)
+        return (x * gain.view(shape) + (self.bias - mu * gain).view(shape)).to(x.dtype)
 
 
 @METHODS.register("dbn", version=1)
@@ -148,7 +151,7 @@ def dbn(
     initial: lambda^(0) is mean 0 and statistic 1 (unit), both 0 (zero) or both drawn from U(0, 1) (random).
     averaged: the statistic that is averaged.
     position: before the nonlinearity or after it.
-    epsilon: added to sigma, or to the variance under the root (epsilon_in).
+    epsilon: added to sigma, or to the variance under the root (epsilon_in); Lasagne's, as the text gives none.
     `forward`, `gradient` and alpha = 0 are here what `use`, `flow` and `update` are elsewhere; there are no ghost
     batches, as it would be open whether m counts chunks.
     """
@@ -170,7 +173,9 @@ def count_updates(model: nn.Module, forward: Callable[[], Tensor], clock: Mappin
 
 
 def count_epochs(model: nn.Module, forward: Callable[[], Tensor], clock: Mapping[str, int]) -> None:
-    """Let m count epochs: tell each layer how many updates an epoch has."""
+    """Let m count epochs: tell each layer how many updates an epoch has; raises UserError where there are none."""
+    if "epoch" not in clock:
+        raise UserError("norm.count=epoch lets m count epochs and this task has none; set it to update")
     for layer in model.modules():
         if isinstance(layer, DiminishingBatchNorm):
             layer.period.fill_(clock["epoch"])

@@ -72,7 +72,13 @@ def hg(
     if norm == "none":
         return whole
     layer = bn(epsilon=epsilon, momentum=momentum).norm
-    return replace(whole, norm=layer, shifts=True, settle=settle_variance)
+    return replace(whole, norm=layer, shifts=True, prepare=require_epochs, settle=settle_variance)
+
+
+def require_epochs(model: nn.Module, forward: Callable[[], Tensor], clock: Mapping[str, int]) -> None:
+    """Raise UserError, before training, for a task without epochs."""
+    if "epoch" not in clock:
+        raise UserError("norm=hg takes one epoch of batches after training and this task has none; set norm.norm=none")
 
 
 def marked(make: Make, moments: Callable[[nn.Module], Moments]) -> nn.Module:

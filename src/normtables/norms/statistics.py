@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from normtables.errors import UserError, lookup
+from normtables.norms.bn_recurrent import StepNorm
 from normtables.norms.brn import BatchRenorm
 from normtables.norms.dbn import DiminishingBatchNorm
 from normtables.norms.l1bn import GAUSSIAN, L1BatchNorm
+from normtables.norms.wn_mean import MeanOnlyBatchNorm
 
 Both = tuple[Tensor, Tensor]  # mean and spread or scale, [channels] each, float64
 Parts = tuple[bool, bool]  # whether the mean and whether the scale is replaced
@@ -23,11 +25,12 @@ Watch = Callable[[nn.Module, tuple[Tensor, ...]], None]  # what is called before
 class Form:
     """How a layer keeps its statistics.
 
-    buffers: names of those of mean and scale. power: a spread is the mean of |x - mean|^power. scale: from the layer
-    and a spread to what the second buffer holds. unbiased: averages over batches are of the unbiased variance.
+    buffers: names of those of mean and scale, or of the mean alone. power: a spread is the mean of |x - mean|^power.
+    scale: from the layer and a spread to what the second buffer holds. unbiased: averages over batches are of the
+    unbiased variance.
     """
 
-    buffers: tuple[str, str]
+    buffers: tuple[str, ...]
     power: Literal[1, 2]
     scale: Callable[[Any, Tensor], Tensor]
     unbiased: bool = False
@@ -39,6 +42,7 @@ FORMS: dict[type[nn.Module], Form] = {
     DiminishingBatchNorm: Form(("mu", "scale"), 2, lambda layer, variance: layer.statistic(variance)),
     BatchRenorm: Form(BatchRenorm.names, 2, lambda layer, variance: (variance + layer.epsilon).sqrt()),
     L1BatchNorm: Form(L1BatchNorm.names, 1, lambda layer, deviation: GAUSSIAN * deviation),
+    MeanOnlyBatchNorm: Form(("running_mean",), 2, lambda layer, variance: variance),
 }
 PARTS: dict[str, Parts] = {"both": (True, True), "mean": (True, False), "scale": (False, True)}
 
@@ -60,12 +64,14 @@ def reestimate(
     which: whether mean and scale are replaced, or only one of them.
 
     All modules are in evaluation mode meanwhile (dropout off); weights, counters and each module's mode stay as they
-    were. Raises UserError for unknown words, a model without such layers, no batches, an iterator where several passes
-    are needed, and a layer that one forward pass uses twice, which has no exact statistics.
+    were. Raises UserError for unknown words, a model without such layers or with statistics by position in an LSTM, no
+    batches, an iterator where several passes are needed, and a layer used twice in a pass, which has no exact ones.
     """
     take = lookup({"exact": exact, "cumulative": cumulative}, how, "way to take statistics")
     parts = lookup(PARTS, which, "part of the statistics")
     layers = [layer for layer in model.modules() if has_statistics(layer)]
+    if any(isinstance(layer, StepNorm) for layer in model.modules()):
+        raise UserError("LSTM layers keep statistics by position, not taken anew here: set norm.evaluation=batch")
     if not layers:
         raise UserError("the model has no layer with running statistics: nothing to take anew")
     with evaluating(model):
@@ -127,7 +133,7 @@ def inputs_of(model: nn.Module, layer: nn.Module, batches: Iterable[Any]) -> Ite
 
 def cumulative(model: nn.Module, layers: list[nn.Module], batches: Iterable[Any], parts: Parts) -> None:
     """Averages over the batches of the statistics of each."""
-    before = {layer: buffers(layer) for layer in layers}
+    before = {layer: [value.clone() for value in held(layer)] for layer in layers}
     taken: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
 
     def take(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -164,17 +170,16 @@ def form_of(layer: nn.Module) -> Form:
     return next(form for kind, form in FORMS.items() if isinstance(layer, kind))
 
 
-def buffers(layer: nn.Module) -> Both:
-    """A copy of a layer's statistics."""
-    mean, scale = (getattr(layer, name).clone() for name in form_of(layer).buffers)
-    return mean, scale
+def held(layer: nn.Module) -> list[Tensor]:
+    """A layer's statistics themselves, not copies."""
+    return [getattr(layer, name) for name in form_of(layer).buffers]
 
 
-def put(layer: nn.Module, values: Both, parts: Parts) -> None:
+def put(layer: nn.Module, values: Iterable[Tensor], parts: Parts) -> None:
     """Replace the chosen statistics of a layer."""
-    for name, value, chosen in zip(form_of(layer).buffers, values, parts):
+    for buffer, value, chosen in zip(held(layer), values, parts):
         if chosen:
-            getattr(layer, name).copy_(value)
+            buffer.copy_(value)
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -17,12 +17,22 @@ def wn(*, data_init: bool = False) -> Method:
     """Salimans & Kingma 2016 (arXiv 1602.07868), equation 2: w = g v / ||v|| for every output unit or filter.
 
     Every weight layer, the last one included, keeps its bias; v has the layer's weight shape [out, ...] and g is
-    [out, 1, ...]. A drawn weight w becomes v = w, g = ||w||, so at the start the network is the plain one.
+    [out, 1, ...]. A drawn weight w becomes v = w, g = ||w||, so at the start the network is the plain one. LSTM layers
+    are torch's with both matrices normalised, every unit of every gate by itself.
     data_init: section 3's initialisation instead: one pass of the first training batch sets g and the bias of each
     layer so that its pre-activations there have mean 0 and variance 1. The paper uses it for all but recurrent
     networks; torch has none, which is the default here.
     """
-    return Method(wrap=parametrizations.weight_norm, prepare=initialise_by_data if data_init else nothing)
+    prepare = initialise_by_data if data_init else nothing
+    return Method(wrap=parametrizations.weight_norm, recurrent=lstm, prepare=prepare)
+
+
+def lstm(inputs: int, hidden: int) -> nn.Module:
+    """torch's LSTM layer with weight-normalised matrices."""
+    layer = nn.LSTM(inputs, hidden)
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        parametrizations.weight_norm(layer, name)
+    return layer
 
 
 def initialise_by_data(model: nn.Module, forward: Callable[[], Tensor], clock: Mapping[str, int]) -> None:
