@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from normtables.data import DATASETS
 from normtables.errors import UserError
@@ -158,7 +159,7 @@ def test_everything_registered_has_a_file(group, name):
 
 @pytest.mark.parametrize(("group", "path"), FILES, ids=lambda v: getattr(v, "stem", v))
 def test_the_values_of_a_file_are_of_the_annotated_types(composer, group, path):
-    settings = composer.config({}).dataset.task if group == "task" else composer.config({group: path.stem})[group]
+    settings = OmegaConf.load(path) if group == "task" else composer.config({group: path.stem})[group]
     options = {k: v for k, v in plain(settings).items() if k not in ("name", "version", "task")}
     check_options(ROOMS[group][path.stem].factory, options, path.name)
 

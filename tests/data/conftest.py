@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import pickle
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -126,3 +129,19 @@ def svhn_files(root, svhn_arrays):
     for name, (images, digits) in svhn_arrays.items():
         labels = np.where(digits == 0, 10, digits).astype(np.uint8)[:, None]
         savemat(root / "svhn" / f"{name}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": labels})
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder and the URL under which this machine serves it."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    (tmp_path / "server").mkdir()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "server")) as serving:
+        Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+        yield tmp_path / "server", f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()

@@ -43,7 +43,7 @@ def test_hydra_composes_it_with_its_task(path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         found = compose(overrides=[f"+dataset={path.stem}"])
     assert found.dataset.name == path.stem
-    assert found.dataset.task.name == "classify"
+    assert f"{found.dataset.task.name}.yaml" in {p.name for p in (CONF / "task").iterdir()}
     assert "task" not in found
 
 
@@ -83,6 +83,7 @@ def test_every_file_has_a_digest_and_a_way_to_get_it():
     for source in map(files.SOURCES.get, files.SOURCES):
         for layout in source.layouts:
             assert all(len(file.digest) in (32, 64) and file.bytes > 0 for file in layout.files)
-            assert layout.files or layout.check
+            assert layout.files or layout.folders or layout.check
+            assert all(len(folder.digest) in (0, 64) and folder.files > 0 for folder in layout.folders)
         assert source.licence
         assert source.archive or source.unpack or all(file.urls for file in source.layouts[0].files)

@@ -4,9 +4,6 @@ import hashlib
 import os
 import shutil
 import tarfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -192,22 +189,6 @@ def test_the_listing_has_a_row_for_each_set(root, mnist):
     assert rows["kdd99"]["bytes"] == 2_144_903 + 1_409_035
     assert files.download_bytes("mnist", root) == 0
     assert files.download_bytes("kdd99", root) == 2_144_903 + 1_409_035
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A folder and the URL under which this machine serves it."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    (tmp_path / "server").mkdir()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "server")) as serving:
-        Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
-        yield tmp_path / "server", f"http://127.0.0.1:{serving.server_port}"
-        serving.shutdown()
 
 
 def test_fetch_tries_the_next_url_and_replaces_what_is_broken(root, declare, mnist_files, server):

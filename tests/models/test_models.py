@@ -71,6 +71,10 @@ CASES = {
         {"maps": 8, "width": 0.5, "iterations": 2, "lrn": True, "norm": "each", "dropout": 0.5},
         {"maps": 1, "width": 1.0, "iterations": 1, "lrn": False, "norm": "shared", "dropout": 0.0},
     ),
+    "acoustic_cnn": Case(
+        {"filters": [4, 6], "bands": [3, 2], "pool": 2, "hidden": [7, 5], "activation": "relu"},
+        {"filters": [1, 1], "bands": [1, 1], "pool": 1, "hidden": [1], "activation": "sigmoid"},
+    ),
 }
 PAIRS = list(itertools.product(MODELS, METHODS))
 

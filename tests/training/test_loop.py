@@ -67,6 +67,14 @@ def test_it_goes_on_from_a_position(model, done):
     assert position.step == 10
 
 
+def test_who_stops_a_position_ends_the_loop(model):
+    position, task = Position(losses=torch.zeros((), dtype=torch.float64)), Toy()
+    for step, _ in paused(model, 10, 3, task=task, position=position):
+        position.stopped = step == 6
+    assert (position.step, len(task.asked)) == (6, 6)
+    assert list(paused(model, 10, 3, task=task, position=position)) == []
+
+
 def test_the_mean_loss_is_that_of_the_updates_since_the_last_look(model):
     position, w, means = Position(losses=torch.zeros((), dtype=torch.float64)), by_hand(6), []
     assert math.isnan(position.mean_loss())

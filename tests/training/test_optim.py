@@ -124,40 +124,42 @@ def test_impossible_settings_are_refused(name, options):
 
 # schedules
 
+BOB = {"name": "newbob", "score": "valid/loss", "start": 0.01, "stop": 0.001, "factor": 0.5}
+
 
 def test_constant():
     schedule = SCHEDULES.build({"name": "constant"}, CLOCK, 100)
-    assert {schedule(step) for step in (0, 1, 99, 10_000)} == {1.0}
+    assert {schedule(step, []) for step in (0, 1, 99, 10_000)} == {1.0}
 
 
 def test_step_falls_after_every_so_many_updates():
     schedule = SCHEDULES.build({"name": "step", "every": "2epochs", "factor": 0.5}, CLOCK, 1000)
-    assert [schedule(done) for done in (0, 117, 118, 235, 236)] == [1, 1, 0.5, 0.5, 0.25]
+    assert [schedule(done, []) for done in (0, 117, 118, 235, 236)] == [1, 1, 0.5, 0.5, 0.25]
 
 
 def test_exponential_falls_smoothly():
     schedule = SCHEDULES.build({"name": "exponential", "every": "2epochs", "factor": 0.25}, CLOCK, 1000)
-    assert [schedule(done) for done in (0, 59, 118, 236)] == pytest.approx([1, 0.5, 0.25, 0.0625])
-    assert schedule(1) == pytest.approx(0.25 ** (1 / 118))
+    assert [schedule(done, []) for done in (0, 59, 118, 236)] == pytest.approx([1, 0.5, 0.25, 0.0625])
+    assert schedule(1, []) == pytest.approx(0.25 ** (1 / 118))
 
 
 def test_a_sixth_power_of_the_factor_decays_six_times_faster():
     slow = SCHEDULES.build({"name": "exponential", "every": "6epochs", "factor": 0.96}, CLOCK, 1000)
     fast = SCHEDULES.build({"name": "exponential", "every": "6epochs", "factor": 0.96**6}, CLOCK, 1000)
-    assert [fast(done) for done in (7, 100)] == pytest.approx([slow(6 * done) for done in (7, 100)])
+    assert [fast(done, []) for done in (7, 100)] == pytest.approx([slow(6 * done, []) for done in (7, 100)])
 
 
 def test_milestones():
     schedule = SCHEDULES.build({"name": "milestones", "at": ["2epochs", "150steps"], "factor": 0.5}, CLOCK, 1000)
-    assert [schedule(done) for done in (0, 117, 118, 149, 150, 900)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
-    assert SCHEDULES.build({"name": "milestones", "at": [], "factor": 0.5}, CLOCK, 1000)(900) == 1
+    assert [schedule(done, []) for done in (0, 117, 118, 149, 150, 900)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert SCHEDULES.build({"name": "milestones", "at": [], "factor": 0.5}, CLOCK, 1000)(900, []) == 1
 
 
 def test_durations_may_be_shares_of_the_budget():
     schedule = SCHEDULES.build({"name": "milestones", "at": ["0.5budget", "0.75budgets"], "factor": 0.5}, CLOCK, 400)
-    assert [schedule(done) for done in (199, 200, 299, 300)] == [1, 0.5, 0.5, 0.25]
+    assert [schedule(done, []) for done in (199, 200, 299, 300)] == [1, 0.5, 0.5, 0.25]
     for name in ("step", "exponential"):
-        assert SCHEDULES.build({"name": name, "every": "0.1budget", "factor": 0.5}, CLOCK, 400)(80) == 0.25
+        assert SCHEDULES.build({"name": name, "every": "0.1budget", "factor": 0.5}, CLOCK, 400)(80, []) == 0.25
 
 
 IMPOSSIBLE = [
@@ -177,10 +179,12 @@ def test_impossible_schedules_are_refused(name, options):
 def test_linear_goes_through_its_points():
     options = {"name": "linear", "at": ["2epochs", "0.5budget"], "factors": [1.0, 0.2]}
     schedule = SCHEDULES.build(options, CLOCK, 318)
-    assert [schedule(done) for done in (0, 117, 118)] == [1, 1, 1]
-    assert [schedule(done) for done in (128, 158, 318)] == pytest.approx([1 - 0.8 * 10 / 41, 0.2 + 0.8 * 1 / 41, 0.2])
+    assert [schedule(done, []) for done in (0, 117, 118)] == [1, 1, 1]
+    assert [schedule(done, []) for done in (128, 158, 318)] == pytest.approx(
+        [1 - 0.8 * 10 / 41, 0.2 + 0.8 * 1 / 41, 0.2]
+    )
     falling = SCHEDULES.build({"name": "linear", "at": ["1budget"], "factors": [0.0]}, CLOCK, 100)
-    assert [falling(done) for done in (0, 25, 100, 1000)] == [1, 0.75, 0, 0]
+    assert [falling(done, []) for done in (0, 25, 100, 1000)] == [1, 0.75, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -196,3 +200,71 @@ def test_linear_goes_through_its_points():
 def test_impossible_lines_are_refused(options):
     with pytest.raises(UserError, match=r"schedule\.(at|factors)"):
         SCHEDULES.build({"name": "linear", **options}, CLOCK, 100)
+
+
+def newbob(losses, **options):
+    """The factor after each of the rows with these losses, and before the first."""
+    schedule = SCHEDULES.build(BOB | options, CLOCK, 100)
+    return [
+        schedule(59 * n, [{"step": 59 * i, "valid/loss": loss} for i, loss in enumerate(losses[:n])])
+        for n in range(len(losses) + 1)
+    ]
+
+
+def kaldi(losses, start=0.01, stop=0.001, factor=0.5):
+    """The same as nnet1's train_scheduler.sh goes about it, told the loss of the first epoch before it starts."""
+    loss, rate, halving, found = losses[0], 1.0, False, [1.0, 1.0]
+    for new in losses[1:]:
+        previous, loss = loss, new if new < loss else loss
+        gain = (previous - loss) / previous
+        if halving and gain < stop:
+            return [*found, 0.0]
+        halving = halving or gain < start
+        rate *= factor if halving else 1
+        found.append(rate)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([2.0], [1, 1]),
+        ([2.0, 1.9, 1.8], [1, 1, 1, 1]),
+        ([2.0, 1.99, 1.98], [1, 1, 0.5, 0.25]),
+        ([2.0, 1.99, 1.2, 1.0], [1, 1, 0.5, 0.25, 0.125]),
+        ([2.0, 2.1, 1.9], [1, 1, 0.5, 0.25]),
+        ([2.0, 1.0, 1.5, 1.2], [1, 1, 1, 0.5, 0]),
+        ([2.0, 1.99, 1.9885], [1, 1, 0.5, 0]),
+        ([2.0, float("nan"), 1.9], [1, 1, 0.5, 0.25]),
+        ([2.0, float("inf"), float("nan")], [1, 1, 0.5, 0]),
+    ],
+    ids=str,
+)
+def test_newbob_by_hand(losses, expected):
+    assert newbob(losses) == expected
+
+
+def test_newbob_is_kaldis_scheduler():
+    rng, ends = np.random.default_rng(3), 0
+    for _ in range(200):
+        losses = list(np.exp(np.cumsum(rng.normal(-0.02, 0.03, 8))))
+        expected = kaldi(losses)
+        ends += expected[-1] == 0
+        assert newbob(losses)[: len(expected)] == expected
+    assert 20 < ends < 180
+
+
+def test_newbobs_numbers_are_options():
+    losses = [2.0, 1.7, 1.5, 1.4]
+    assert newbob(losses, start=0.2, stop=0.1, factor=0.1) == [1, 1, 0.1, pytest.approx(0.01), 0]
+
+
+def test_newbob_names_the_scores_there_are():
+    with pytest.raises(UserError, match="no metric 'valid/los'; did you mean 'valid/loss'"):
+        newbob([1.0], score="valid/los")
+
+
+@pytest.mark.parametrize("options", [{"factor": 0.0}, {"factor": 1.0}, {"start": 0.0005}, {"stop": -0.1}], ids=str)
+def test_impossible_newbobs_are_refused(options):
+    with pytest.raises(UserError, match=next(iter(options))):
+        SCHEDULES.build(BOB | options, CLOCK, 100)

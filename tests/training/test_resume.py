@@ -284,6 +284,33 @@ def test_a_checkpoint_of_another_run_is_refused(interrupted, small):
         execute(cfg)
 
 
+@pytest.mark.parametrize("killed", [2, 6, 9])
+def test_a_schedule_that_looks_at_the_history_goes_on_to_the_same_numbers(small, tmp_path, killed):
+    """Also when the process dies behind the row that ends the run."""
+    bob = {"norm": "bn", "schedule": "newbob", "schedule__score": "valid/error", "runtime__checkpoint": 0}
+    bob |= {"schedule__start": 0.3, "schedule__stop": 0.25, "budget": "60steps", "evaluate": "5steps"}
+    whole, torn = small(**bob), small(**bob, results=str(tmp_path / "torn"))
+    record = execute(whole)
+    rows = Store(whole.results).history(record.id)
+    assert record.facts["stopped"]
+    seen = []
+
+    def stop(name, step, *_):
+        seen.append(step)
+        if len(seen) == min(killed, len(rows)):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(torn, stop)
+    again = execute(torn)
+    assert (again.facts["stopped"], again.facts["steps"]) == (True, record.facts["steps"])
+    assert again.facts["weights"] == record.facts["weights"]
+    mine = Store(torn.results).history(again.id)
+    assert [{k: v for k, v in r.items() if k != "seconds"} for r in mine] == [
+        {k: v for k, v in r.items() if k != "seconds"} for r in rows
+    ]
+
+
 def test_checkpoints_wait_for_their_time(small, monkeypatch):
     saves = []
     monkeypatch.setattr(Training, "save", lambda self: saves.append(self.position.step))

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -415,3 +417,55 @@ def test_every_run_sets_all_switches(monkeypatch):
     assert not torch.backends.cudnn.benchmark
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.get_num_threads() == 1
+
+
+# schedules that look at the history
+
+BOB = {"norm": "bn", "schedule": "newbob", "schedule__score": "valid/error", "budget": "60steps", "evaluate": "5steps"}
+
+
+def test_the_rate_follows_the_history_and_an_early_stop_is_recorded(small, store):
+    """A validation error that hardly falls halves the rate; the run ends when it has stopped falling."""
+    record = execute(small(**BOB, schedule__start=0.3, schedule__stop=0.25))
+    rows = store.history(record.id)
+    errors = [row["valid/error"] for row in rows]
+    rate, falling, rates = 0.1, False, [0.1, 0.1]
+    for n in range(1, len(errors)):
+        best = min(errors[:n])
+        gain = (best - errors[n]) / best
+        if falling and gain < 0.25:
+            assert n == len(errors) - 1, "it went on"
+            break
+        falling = falling or gain < 0.3
+        rate *= 0.5 if falling else 1
+        rates.append(rate)
+    else:
+        pytest.fail("it did not stop")
+    assert [row["lr"] for row in rows] == pytest.approx(rates)
+    assert rates[-1] < 0.1
+    assert (record.status, record.facts["stopped"]) == ("finished", True)
+    assert record.facts["steps"] == rows[-1]["step"] == 5 * len(rows) < 60
+
+
+def test_a_run_that_uses_its_budget_is_not_said_to_have_stopped(small):
+    assert execute(small()).facts["stopped"] is False
+    assert execute(small(**BOB, schedule__start=0, schedule__stop=0)).facts["steps"] <= 60
+
+
+def test_a_method_settles_before_the_last_row_of_a_run_that_stops_early(small, store, monkeypatch):
+    """Once, at the stop; the row's scores are those of the settled network."""
+    settled = []
+
+    def settle(model, forward, clock):
+        settled.append(clock)
+        for parameter in model.parameters():
+            parameter.zero_()
+
+    original = METHODS.build
+    monkeypatch.setattr(run.METHODS, "build", lambda settings: replace(original(settings), settle=settle))
+    record = execute(small(**BOB, schedule__start=0.3, schedule__stop=0.25))
+    assert record.facts["stopped"]
+    assert len(settled) == 1
+    losses = [row["valid/loss"] for row in store.history(record.id)]
+    assert losses[-1] == pytest.approx(math.log(10), rel=1e-5)
+    assert losses[-2] < 2.25

@@ -35,13 +35,33 @@ class Dataset:
     classes: int
 
 
-DATASETS: Registry[Dataset] = Registry("data set", "normtables.data")
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Recordings of one split, one behind the other: frames float32 [T, channels, bands], T the sum of the lengths;
+    lengths (frames) and targets int64 [N]."""
+
+    frames: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """The three splits of a data set of recordings and its number of classes; as for `Dataset`, nothing may write."""
+
+    train: Clips
+    valid: Clips
+    test: Clips
+    classes: int
+
+
+DATASETS: Registry[Dataset | Recordings] = Registry("data set", "normtables.data")
 """Names to factories `f(root: Path, seed: int, *, ...)`: data root, data seed, the keys of conf/dataset/<name>.yaml."""
 
-_kept: OrderedDict[str, Dataset] = OrderedDict()
+_kept: OrderedDict[str, Dataset | Recordings] = OrderedDict()
 
 
-def load(settings: Mapping[str, Any], root: Path, seed: int) -> Dataset:
+def load(settings: Mapping[str, Any], root: Path, seed: int) -> Dataset | Recordings:
     """The data set that `settings` (name, version, options; `task` is not looked at) describes, kept for the next call.
 
     Raises UserError for unknown names and settings and for missing or damaged files.

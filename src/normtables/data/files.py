@@ -15,7 +15,7 @@ from pathlib import Path
 from tarfile import TarError
 from typing import Any
 
-from normtables.data import DATASETS, derived
+from normtables.data import DATASETS, derived, folders
 from normtables.errors import UserError, lookup
 
 STAMPED = 32_000_000  # bytes: bigger files are hashed once, smaller ones in every process (0.1 s)
@@ -46,7 +46,8 @@ class Layout:
     """
 
     folder: str
-    files: tuple[File, ...]
+    files: tuple[File, ...] = ()
+    folders: tuple[folders.Folder, ...] = ()
     check: Callable[[Path, Path], tuple[str, bool] | None] | None = None
 
 
@@ -54,13 +55,15 @@ class Layout:
 class Source:
     """Where a data set's files come from; `fetch` fills the first layout from the archive or the files' URLs.
 
-    Where nothing can be loaded without an account, `unpack(folder)` fills it from what the user has put there.
+    The archive is unpacked in the folder `into` of the data root. Where nothing can be loaded without an account,
+    `unpack(folder)` fills the layout from what the user has put there.
     """
 
     layouts: tuple[Layout, ...]
     download: int  # bytes
     licence: str
-    archive: File | None = None  # holds the first layout's folder
+    archive: File | None = None  # holds the first layout's folder; digest "" where its bytes are not stable
+    into: str = ""
     unpack: Callable[[Path], None] | None = None
 
 
@@ -172,8 +175,10 @@ def fetch(name: str, root: Path) -> Place:
         with _patience():
             _fill(found, root, part)
         (root / layout.folder).mkdir(parents=True, exist_ok=True)
-        for file in layout.files:
-            (part / layout.folder / file.path).replace(root / layout.folder / file.path)
+        for path in _paths(part / layout.folder, layout):
+            target = root / path.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
     except BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"could not fetch {name!r} into {root}: {reason}; {_by_hand(root, found)}") from error
@@ -200,16 +205,23 @@ def _by_hand(root: Path, found: Source) -> str:
     if found.unpack:
         return OTHER_FOLDER
     what = f"unpack {found.archive.urls[0]}" if found.archive else f"put {', '.join(f.path for f in layout.files)}"
-    into = root if found.archive else root / layout.folder
+    into = root / found.into if found.archive else root / layout.folder
     return f"you can {what} into {into} by hand, or {OTHER_FOLDER}"
 
 
 def _begun(folder: Path, layout: Layout) -> bool:
-    return folder.exists() if layout.check else any((folder / file.path).exists() for file in layout.files)
+    return folder.exists() if layout.check else any(path.exists() for path in _paths(folder, layout))
+
+
+def _paths(base: Path, layout: Layout) -> Iterator[Path]:
+    """Where a layout's files lie; those of its folders are the ones that are there."""
+    yield from (base / file.path for file in layout.files)
+    for folder in layout.folders:
+        yield from folders.found(base, folder)
 
 
 def _problem(root: Path, layout: Layout) -> tuple[str, bool] | None:
-    """What is wrong with the first bad file, a damaged one before a missing one."""
+    """What is wrong with the first bad file or folder, a damaged one before a missing one."""
     if layout.check:
         return layout.check(root, root / layout.folder)
     paths = [(file, root / layout.folder / file.path) for file in layout.files]
@@ -217,7 +229,9 @@ def _problem(root: Path, layout: Layout) -> tuple[str, bool] | None:
     for file, path in paths:
         if path not in missing and (damage := _damage(root, path, file)):
             return damage, True
-    return (f"{missing[0]} is missing", False) if missing else None
+    flaws = [flaw for folder in layout.folders if (flaw := folders.flaw(root / layout.folder, folder))]
+    absent = [(f"{path} is missing", False) for path in missing]
+    return next((flaw for flaw in flaws if flaw[1]), (*absent, *flaws, None)[0])
 
 
 def _damage(root: Path, path: Path, file: File) -> str:
@@ -271,7 +285,10 @@ def _fill(found: Source, root: Path, part: Path) -> None:
         return found.unpack(root / found.layouts[0].folder)
     if found.archive:
         _from_any(
-            found.archive, lambda url, a: utils.download_and_extract_archive(url, part, filename=a.path, md5=a.digest)
+            found.archive,
+            lambda url, a: utils.download_and_extract_archive(
+                url, part, part / found.into, filename=a.path, md5=a.digest or None
+            ),
         )
         return
     for file in found.layouts[0].files:

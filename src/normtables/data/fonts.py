@@ -77,7 +77,7 @@ def glyph(font: str, digit: int) -> Floats:
     face.set_size(4 * HEIGHT, 72)  # larger than needed, so that the reduction below smooths the edges
     face.set_text(str(digit))
     face.draw_glyphs_to_bitmap(antialiased=True)
-    return centred(np.asarray(face.get_image(), np.float32) / 255)
+    return centred(np.asarray(face.get_image(), np.float32) / np.float32(255))
 
 
 def centred(image: Floats) -> Floats:

@@ -164,7 +164,7 @@ def check(root: Path, folder: Path) -> tuple[str, bool] | None:
     if derived.exists(root, stamp):
         return None
     for part, wanted in COUNTS.items():
-        count = sum(len(pictures(Path(path))) for path in inside[part] or [folder / part])
+        count = sum(len(pictures(Path(path))) for path in inside[part] or [str(folder / part)])
         if count != wanted:
             return f"{folder / part} is damaged: it has {count:,} JPEG files, it should have {wanted:,}", True
     derived.store(root, stamp, lambda target: target.touch())
@@ -187,7 +187,7 @@ def unpack(folder: Path) -> None:
 
 
 files.SOURCES["imagenet"] = Source(
-    layouts=(Layout("imagenet", (), check),),
+    layouts=(Layout("imagenet", check=check),),
     download=156_000_000_000,
     licence="image-net.org: non-commercial research and education only",
     unpack=unpack,

@@ -50,6 +50,7 @@ def svhn(
     if train is not None:
         kept = kept[splits.balanced(labels[kept], train, rng)]
     images = np.concatenate([part for part, _ in found])
+    del found  # 2 GB
     parts = [(images[kept], labels[kept]), (images[held], labels[held]), cropped(place.path("test_32x32.mat"))]
     return dataset(parts, 10, scale, prep, (place, [valid, train, seed]))
 

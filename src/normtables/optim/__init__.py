@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules by name."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 from torch.nn import Parameter
@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from normtables.errors import UserError
 from normtables.registry import Registry
 
-Schedule = Callable[[int], float]  # updates done -> factor on the learning rate
+Rows = Sequence[Mapping[str, float]]  # the history so far
+Schedule = Callable[[int, Rows], float]  # updates done, rows -> factor on the learning rate; 0 after a row ends the run
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optim", "normtables.optim")
 SCHEDULES: Registry[Schedule] = Registry("schedule", "normtables.optim")

@@ -1,11 +1,11 @@
-"""Learning-rate schedules: updates done to a factor on the learning rate."""
+"""Learning-rate schedules: updates done and the history so far to a factor on the learning rate."""
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from normtables.config import steps_of
-from normtables.errors import UserError
-from normtables.optim import SCHEDULES, Schedule
+from normtables.errors import UserError, lookup
+from normtables.optim import SCHEDULES, Rows, Schedule
 
 
 def period(text: str, what: str, clock: Mapping[str, int], steps: int) -> int:
@@ -16,7 +16,7 @@ def period(text: str, what: str, clock: Mapping[str, int], steps: int) -> int:
 @SCHEDULES.register("constant")
 def constant(clock: Mapping[str, int], steps: int) -> Schedule:
     """The learning rate stays as it is."""
-    return lambda step: 1.0
+    return lambda done, rows: 1.0
 
 
 @SCHEDULES.register("step")
@@ -25,7 +25,7 @@ def step(clock: Mapping[str, int], steps: int, *, every: str, factor: float) -> 
     if not factor > 0:
         raise UserError(f"schedule.factor={factor}: a number above 0")
     length = period(every, "schedule.every", clock, steps)
-    return lambda done: factor ** (done // length)
+    return lambda done, rows: factor ** (done // length)
 
 
 @SCHEDULES.register("exponential")
@@ -34,7 +34,7 @@ def exponential(clock: Mapping[str, int], steps: int, *, every: str, factor: flo
     if not factor > 0:
         raise UserError(f"schedule.factor={factor}: a number above 0")
     length = period(every, "schedule.every", clock, steps)
-    return lambda done: factor ** (done / length)
+    return lambda done, rows: factor ** (done / length)
 
 
 @SCHEDULES.register("milestones")
@@ -43,7 +43,7 @@ def milestones(clock: Mapping[str, int], steps: int, *, at: list[str], factor: f
     if not factor > 0:
         raise UserError(f"schedule.factor={factor}: a number above 0")
     points = [period(point, "schedule.at", clock, steps) for point in at]
-    return lambda done: factor ** sum(done >= point for point in points)
+    return lambda done, rows: factor ** sum(done >= point for point in points)
 
 
 @SCHEDULES.register("linear")
@@ -59,10 +59,38 @@ def linear(clock: Mapping[str, int], steps: int, *, at: list[str], factors: list
         raise UserError(f"schedule.factors={factors}: numbers of at least 0")
     knots = [(0, 1.0), *zip(points, factors)]
 
-    def rate(done: int) -> float:
+    def rate(done: int, rows: Rows) -> float:
         for (start, high), (end, low) in pairwise(knots):
             if done < end:
                 return high + (low - high) * (done - start) / (end - start)
         return knots[-1][1]
+
+    return rate
+
+
+@SCHEDULES.register("newbob")
+def newbob(clock: Mapping[str, int], steps: int, *, score: str, start: float, stop: float, factor: float) -> Schedule:
+    """Lower the learning rate once a validation score hardly falls any more, end the run when it has stopped falling.
+
+    From the first row on whose gain over the best row before it, relative to that, is below `start`, every row
+    multiplies the rate by `factor`; a later row with a gain below `stop` ends the run (Kaldi, nnet1's
+    train_scheduler.sh).
+    `score` names a metric that is better when lower; raises UserError for one that the task does not report.
+    """
+    if not (0 < factor < 1 and start >= stop >= 0):
+        raise UserError(
+            f"schedule.factor={factor}: between 0 and 1; schedule.start={start} at least stop={stop} at least 0"
+        )
+
+    def rate(done: int, rows: Rows) -> float:
+        scores = [lookup(row, score, "metric") for row in rows]
+        found, falling = 1.0, False
+        for best, value in zip(accumulate(scores, min), scores[1:]):
+            gain = (best - value) / best
+            if falling and not gain >= stop:
+                return 0.0
+            falling = falling or not gain >= start
+            found *= factor if falling else 1.0
+        return found
 
     return rate

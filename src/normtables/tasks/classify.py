@@ -14,10 +14,11 @@ from normtables.data import Dataset, Split
 from normtables.errors import UserError
 from normtables.tasks import TASKS
 from normtables.tasks.augment import Augment, augmented, check
+from normtables.tasks.order import by_class, drawn, shuffled
 
 Batch = tuple[Tensor, Tensor]
 EVALUATED = 10_000  # examples in one forward pass of an evaluation of flat inputs
-EVALUATED_VALUES = 8_000_000  # input values in one forward pass of an evaluation
+EVALUATED_VALUES = 800_000  # input values in one forward pass of an evaluation: 1,000 MNIST images
 
 
 class Classify:
@@ -40,29 +41,16 @@ class Classify:
 
     def order(self, epoch: int) -> Tensor:
         """The order of the training examples in an epoch: a function of seed and epoch alone."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         targets = self.data.train.targets
-        order = torch.randperm(len(targets), generator=generator).to(targets.device)
-        return self.sorted(order, generator) if self.by_class else order
-
-    def sorted(self, order: Tensor, generator: torch.Generator) -> Tensor:
-        """An order whose examples are sorted by class, cut into batches, and the batches shuffled."""
-        order = order[torch.argsort(self.data.train.targets[order], stable=True)]
-        first = int(torch.randint(len(order) % self.batch_size + 1, (), generator=generator))  # which are left out
-        batches = order[first : first + self.clock["epoch"] * self.batch_size].view(-1, self.batch_size)
-        return batches[torch.randperm(len(batches), generator=generator).to(order.device)].flatten()
+        if self.by_class:
+            return by_class(targets, self.batch_size, self.seed, epoch)
+        return shuffled(len(targets), self.seed, epoch).to(targets.device)
 
     def batches(self, model: nn.Module, step: int) -> Iterator[Batch]:
         """(inputs [batch, ...], targets [batch]): each epoch a new order, the incomplete last batch left out."""
         inputs, targets = self.data.train.inputs, self.data.train.targets
-        epoch, first = divmod(step, self.clock["epoch"])
-        while True:
-            order = self.order(epoch)
-            for i in range(first, self.clock["epoch"]):
-                chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-                step = epoch * self.clock["epoch"] + i
-                yield augmented(self.augment, inputs, chosen, self.seed, step), targets.index_select(0, chosen)
-            epoch, first = epoch + 1, 0
+        for number, chosen in drawn(self.order, self.clock["epoch"], self.batch_size, step):
+            yield augmented(self.augment, inputs, chosen, self.seed, number), targets.index_select(0, chosen)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy, nats per example."""

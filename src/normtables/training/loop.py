@@ -1,6 +1,6 @@
 """The one training loop; it knows no task, no file and no clock on the wall."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from normtables.optim import Schedule
 from normtables.tasks import Task
 
 STOP = 50  # updates between two looks at whether the loss is still finite
@@ -21,9 +20,10 @@ class Diverged(Exception):
 
 @dataclass
 class Position:
-    """Where a training stands: updates done, and the losses since the last row of the history."""
+    """Where a training stands: updates done, whether that is all, and the losses since the last row of the history."""
 
     step: int = 0
+    stopped: bool = False
     losses: Tensor = field(default_factory=lambda: torch.zeros(()))
     counted: int = 0
 
@@ -39,20 +39,21 @@ def train(
     stream: Iterator[Any],
     model: nn.Module,
     optimizer: Optimizer,
-    schedule: Schedule,
+    rate: Callable[[int], float],
     steps: int,
     every: int,
     position: Position,
 ) -> Iterator[Position]:
-    """Update the model until `steps`, pausing at every `every` updates and at STOPs; raises Diverged.
+    """Update the model until `steps` or until stopped, pausing at every `every` updates and at STOPs; raises Diverged.
 
-    The caller may evaluate, write or save while the loop pauses; `position` is moved in place.
+    `rate` maps updates done to the factor on the learning rate. The caller may evaluate, write, save or stop while the
+    loop pauses; `position` is moved in place.
     """
     for group in optimizer.param_groups:
         # Kept in the optimizer's state, so a resumed run has it too.
         group.setdefault("initial_lr", group["lr"] * group.get("rate", 1.0))
-    while position.step < steps:
-        factor = schedule(position.step)
+    while position.step < steps and not position.stopped:
+        factor = rate(position.step)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         loss = task.loss(model, next(stream))

@@ -124,7 +124,8 @@ class Training:
         return lambda: self.task.loss(model, next(stream))
 
     def record(self) -> Record:
-        """Train from the checkpoint or the start to the budget; a loss that is not finite ends the run as diverged."""
+        """Train from the checkpoint or the start to the budget or the schedule's end; a loss that is not finite ends
+        the run as diverged."""
         self.resume()
         self.began = time.perf_counter()
         saved = self.began
@@ -145,27 +146,39 @@ class Training:
         """The loop, on a stream that begins where the position stands."""
         self.stream = self.task.batches(self.model, self.position.step)
         return train(
-            self.task, self.stream, self.model, self.optimizer, self.schedule, self.steps, self.every, self.position
+            self.task, self.stream, self.model, self.optimizer, self.factor, self.steps, self.every, self.position
         )
+
+    def factor(self, step: int) -> float:
+        """The schedule's factor on the learning rate after so many updates and the history so far."""
+        return self.schedule(step, self.rows)
 
     def seconds(self) -> float:
         """Seconds of training and evaluation so far, those of interrupted processes included."""
         return self.before + time.perf_counter() - self.began
 
     def evaluate(self) -> None:
-        """Add a row to the history."""
+        """Add a row to the history; a schedule that then wants no more updates ends the run."""
         step = self.position.step
-        if step == self.steps:
-            with torch.no_grad():
-                self.method.settle(self.model, self.forward(self.model), self.task.clock)
-        with evaluating(self.model):
-            scores = self.task.evaluate(self.model)
+        scores = self.scores(last=step == self.steps)
         units = {unit: step / steps for unit, steps in self.task.clock.items() if unit != "step"}
         rate = self.optimizer.param_groups[0]["lr"]
         row = {"step": step, **units, "seconds": round(self.seconds(), 3), "lr": rate}
-        self.rows.append({**row, "train/loss": self.position.mean_loss(), **scores})
+        row |= {"train/loss": self.position.mean_loss(), **scores}
+        if step < self.steps and self.schedule(step, [*self.rows, row]) == 0:
+            self.position.stopped = True
+            row |= self.scores(last=True)
+        self.rows.append(row)
         append_history(self.folder, self.rows[-1], first=len(self.rows) == 1)
         self.report(self.run, step, self.steps, self.rows[-1])
+
+    def scores(self, last: bool) -> Row:
+        """The task's metrics; before the last evaluation the method may settle the model."""
+        if last:
+            with torch.no_grad():
+                self.method.settle(self.model, self.forward(self.model), self.task.clock)
+        with evaluating(self.model):
+            return self.task.evaluate(self.model)
 
     def save(self) -> None:
         """Write a checkpoint from which the run goes on to the same numbers, bit for bit on the CPU."""
@@ -213,8 +226,8 @@ class Training:
             torch.save(self.model.state_dict(), self.folder / "weights.pt")
         score = {"name": self.task.score, "better": self.task.better, "chance": self.task.chance}
         facts = machine.describe(self.model, self.device, self.runtime)
-        facts |= {"steps": self.position.step, "seconds": round(seconds, 3), "weights": digest_of(self.model)}
-        facts["steps_per_second"] = round(self.position.step / seconds, 3)
+        facts |= {"steps": self.position.step, "stopped": self.position.stopped, "seconds": round(seconds, 3)}
+        facts |= {"steps_per_second": round(self.position.step / seconds, 3), "weights": digest_of(self.model)}
         final = {k: v for k, v in self.rows[-1].items() if "/" in k} if self.rows else {}
         return Record(self.run, status, reason, self.known, score, final, facts)
 
