@@ -137,6 +137,15 @@ def test_half_precision_is_bounded_too(centred):
         torch.testing.assert_close(half.float(), full, rtol=0, atol=0.03)
 
 
+def test_a_centred_linear_layer_in_half_precision_is_blind_to_a_shift():
+    """Centred before the product, in full precision: at 200, neighbours in bfloat16 are 1 apart."""
+    layer = METHODS.build({"name": "cosine", "centred": True}).wrap(nn.Linear(50, 20, bias=False))
+    x = torch.randn(30, 50)
+    with torch.autocast("cpu", torch.bfloat16):
+        shifted = layer(x + 200)
+    torch.testing.assert_close(shifted.float(), layer(x), rtol=0, atol=0.03)
+
+
 # where it stands
 
 

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional
 
 from normtables.errors import UserError
@@ -58,10 +60,51 @@ def along(x: Tensor, values: Tensor) -> Tensor:
     return values.view([1, -1] + [1] * (x.dim() - 2))
 
 
+def affine(x: Tensor, mean: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """gain (x - mean) + bias in the type of x, with the gradient of all four; torch's kernels, one pass each way."""
+    if torch.compiler.is_compiling():  # a compiler fuses the formula; the kernel it could not stack by vmap
+        return ((x - along(x, mean)) * along(x, gain) + along(x, bias)).to(x.dtype)
+    held = mean.detach()  # the kernel takes it for a constant; what is added to the bias is 0 and has its gradient
+    shift = bias - gain * (mean - held)
+    return functional.batch_norm(x, held, torch.ones_like(held), gain, shift, training=False, eps=0.0)
+
+
+class Moments(Function):
+    """([n, channels, ...], type) to mean and biased variance, [channels] each, by the kernel of torch's own layers."""
+
+    @staticmethod
+    def forward(x: Tensor, dtype: torch.dtype) -> Statistics:
+        """One kernel, which on the CPU sums in float64."""
+        running = x.new_zeros(x.shape[1], dtype=dtype)  # its type is that of the results
+        return torch.batch_norm_update_stats(x, running, running, 0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, torch.dtype], output: Statistics) -> None:
+        """Keep the input and its mean."""
+        ctx.save_for_backward(inputs[0], output[0])
+
+    @staticmethod
+    def backward(ctx: Any, of_mean: Tensor, of_variance: Tensor) -> tuple[Tensor, None]:
+        """(dL/dmean + 2 (x - mean) dL/dvariance) / values."""
+        x, mean = ctx.saved_tensors
+        values = x.numel() // x.shape[1]
+        return affine(x, mean, of_variance * (2 / values), of_mean / values), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, dtype: torch.dtype) -> tuple[Statistics, tuple[int, int]]:
+        """Stacked members are further channels of one batch."""
+        x = x.movedim(in_dims[0], 1)
+        mean, variance = Moments.apply(x.flatten(1, 2), dtype)
+        return (mean.view(x.shape[1:3]), variance.view(x.shape[1:3])), (0, 0)
+
+
 def moments(x: Tensor, dtype: torch.dtype) -> Statistics:
     """Mean and biased variance over all but the channels, in `dtype`; on the CPU far faster than torch.var_mean."""
-    mean = x.mean(axes(x), dtype=dtype)
-    return mean, (x - along(x, mean)).square_().mean(axes(x))
+    if torch.compiler.is_compiling():  # a compiler fuses the formula
+        variance, mean = torch.var_mean(x.to(dtype), axes(x), correction=0)
+    else:  # the kernel itself takes half precision with float32 statistics
+        mean, variance = Moments.apply(x if x.dtype.itemsize == 2 else x.to(dtype), dtype)
+    return mean, variance
 
 
 def chunks(x: Tensor, ghost: int) -> tuple[Tensor, ...]:
@@ -157,5 +200,4 @@ class BatchStatistics(nn.Module):
 
     def formula(self, x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         """Normalise with statistics that a gradient flows through."""
-        gain = self.weight * torch.rsqrt(self.squared(scale) + self.inside)
-        return ((x - along(x, mean)) * along(x, gain) + along(x, self.bias)).to(x.dtype)
+        return affine(x, mean, self.weight * torch.rsqrt(self.squared(scale) + self.inside), self.bias)

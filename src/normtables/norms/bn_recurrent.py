@@ -26,8 +26,10 @@ def bn_recurrent(
     gamma: float | None = None,
     momentum: float = 0.1,
 ) -> Method:
-    """LSTM layers with batch normalization; layers that are not recurrent are plain BN (`bn` with torch's epsilon).
+    """Laurent et al. 2016 (arXiv 1510.01378) and Cooijmans et al. 2016 (arXiv 1603.09025): in an LSTM, gates
+    a = BN(W x_t) + U h_(t-1), or a = BN(W_x x_t) + BN(W_h h_(t-1)) + b.
 
+    Layers that are not recurrent are plain BN (`bn` with torch's epsilon).
     frame_wise: Laurent et al. 2016 (arXiv 1510.01378), section 3: a = BN(W x_t) + U h_(t-1) for each of the four
     gates, no biases; y = gamma (x - mean) / (s + 1e-6) + beta, s = sqrt(var + 1e-6), as in the authors' code.
     per_step: Cooijmans et al. 2016 (arXiv 1603.09025), equations 6 to 8: a = BN(W_x x_t) + BN(W_h h_(t-1)) + b,

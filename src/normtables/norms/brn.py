@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from normtables.errors import UserError
 from normtables.norms import METHODS, Method
-from normtables.norms.batches import BatchStatistics, Options, Statistics, along, check_numbers, moments, require_two
+from normtables.norms.batches import BatchStatistics, Options, Statistics, affine, check_numbers, moments, require_two
 
 
 def corrections(batch: Statistics, moving: Statistics, r_max: Tensor, d_max: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,10 +33,10 @@ class Renormalise(Function):
         x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, std: Tensor, r_max: Tensor, d_max: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """y in the type of x, the rest in that of the weight."""
-        y, batch_mean, inverse = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, epsilon)
+        batch_mean, variance = moments(x, weight.dtype)
+        inverse = (variance.double() + epsilon).rsqrt().to(weight.dtype)  # rounded as in torch's kernel
         r, d = corrections((batch_mean, 1 / inverse), (mean, std), r_max, d_max)
-        y.mul_(along(x, r)).add_(along(x, weight * d + bias * (1 - r)))
-        return y, batch_mean, inverse, r, d
+        return affine(x, batch_mean, weight * inverse * r, bias + weight * d), batch_mean, inverse, r, d
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from normtables.errors import UserError
 from normtables.norms import METHODS, Method
-from normtables.norms.batches import require_two
+from normtables.norms.batches import affine, along, moments, require_two
 
 Averaged = Literal["sigma", "variance", "inverse_sigma"]
 ALPHAS = {"1/m": 1, "1/m^2": 2}
@@ -84,7 +84,7 @@ class DiminishingBatchNorm(nn.Module):
 
     def measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean and the statistic that is averaged, [channels] each."""
-        variance, mu = torch.var_mean(x.to(self.mu.dtype), [0, *range(2, x.dim())], correction=0)
+        mu, variance = moments(x, self.mu.dtype)
         return mu, self.statistic(variance)
 
     def statistic(self, variance: Tensor) -> Tensor:
@@ -122,10 +122,11 @@ class DiminishingBatchNorm(nn.Module):
             y, mu, inverse = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.epsilon)
             self.average(mu.detach(), inverse.detach())
             return y
-        mu, scale = self.statistics(x) if self.training else (self.mu, self.scale)
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        gain = self.weight * self.inverse(scale)
-        return (x * gain.view(shape) + (self.bias - mu * gain).view(shape)).to(x.dtype)
+        if self.training:
+            mu, scale = self.statistics(x)
+            return affine(x, mu, self.weight * self.inverse(scale), self.bias)
+        gain = self.weight * self.inverse(self.scale)  # rounded as in the committed records of Table 3
+        return (x * along(x, gain) + along(x, self.bias - self.mu * gain)).to(x.dtype)
 
 
 @METHODS.register("dbn", version=1)
@@ -141,8 +142,10 @@ def dbn(
     epsilon: float = 1e-4,
     epsilon_in: Literal["sigma", "variance"] = "sigma",
 ) -> Method:
-    """Ma & Klabjan, Diminishing Batch Normalization (arXiv 1705.08011), with the readings of its text as options.
+    """Ma & Klabjan 2017 (arXiv 1705.08011), Algorithm 1: y = gamma (x - lambda_mu) / (lambda_sigma + epsilon) + beta,
+    lambda <- alpha(m) (mu_B, sigma_B) + (1 - alpha(m)) lambda.
 
+    Diminishing Batch Normalization, with the readings of its text as options.
     alpha: weight of the newest batch, a number in [0, 1], "1/m" or "1/m^2".
     forward: what a training pass normalises with, the averaged statistics (Algorithm 1) or the batch's (the average
     then serves the test alone).

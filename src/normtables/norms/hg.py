@@ -46,13 +46,15 @@ def hg(
     epsilon: float = 1e-5,
     momentum: float = 0.1,
 ) -> Method:
-    """Hendrycks & Gimpel 2016 (arXiv 1607.02488), Adjusting for Dropout Variance in BN and Weight Initialization.
+    """Hendrycks & Gimpel 2016 (arXiv 1607.02488): at the start w = u / sqrt(E[f(z)^2] / p + q E[g'(z)^2]), ||u|| = 1;
+    at the end BN's variance without dropout.
 
-    Each unit's or filter's initial weights are a random point of the unit sphere divided by
-    sqrt(E[f(z)^2] / p + q E[g'(z)^2]), z from N(0, 1); f is the nonlinearity and p the keep probability of the dropout
-    in front of the layer, g and q are those behind it, as in the authors' code (the text has one nonlinearity and one
-    rate); none: 1. Biases 0. The network's inputs are taken as standardised. The first term alone keeps the variance
-    of pre-activations; with both each layer multiplies it by the first's share of the sum (1/2 for ReLU).
+    Adjusting for Dropout Variance in Batch Normalization and Weight Initialization. Each unit's or filter's initial
+    weights are a random point of the unit sphere divided by sqrt(E[f(z)^2] / p + q E[g'(z)^2]), z from N(0, 1); f is
+    the nonlinearity and p the keep probability of the dropout in front of the layer, g and q are those behind it, as in
+    the authors' code (the text has one nonlinearity and one rate); none: 1. Biases 0. The network's inputs are taken as
+    standardised. The first term alone keeps the variance of pre-activations; with both each layer multiplies it by the
+    first's share of the sum (1/2 for ReLU).
     Layers are taken in the order in which the model registers them; between two of them the last nonlinearity counts.
     After training, dropout off and without gradient, one epoch of training batches moves the running variance of the
     BN layers, with BN's momentum as in the authors' code; the running mean and everything else stay.

@@ -103,12 +103,13 @@ def l1bn(
     use: Literal["batch", "running"] = "batch",
     flow: bool = True,
 ) -> Method:
-    """Hoffer et al. 2018, Norm matters (arXiv 1803.01814), section 4: y = gamma (x - mean_B) / (s_B + epsilon) + beta.
+    """Hoffer et al. 2018, Norm matters (arXiv 1803.01814), section 4: y = gamma (x - mean_B) / (s_B + epsilon) + beta,
+    s_B = sqrt(pi / 2) mean|x - mean_B|.
 
-    s_B = sqrt(pi / 2) mean|x - mean_B|, which for Gaussian x estimates the standard deviation; the mean is over the
-    batch and all trailing dimensions. Epsilon is added after the scaling, as the authors' code does. At test time the
-    running mean and the running s are used. epsilon and momentum (weight of the newest batch) are those of `bn`;
-    gamma 1 and beta 0 at the start. `position`: before the nonlinearity or after it.
+    For Gaussian x s_B estimates the standard deviation; the means are over the batch and all trailing dimensions.
+    Epsilon is added after the scaling, as the authors' code does. At test time the running mean and the running s are
+    used. epsilon and momentum (weight of the newest batch) are those of `bn`; gamma 1 and beta 0 at the start.
+    `position`: before the nonlinearity or after it.
     `ghost`, `update`, `use`, `flow`: see `normtables.norms.batches.Options`.
     """
     check_numbers(epsilon, momentum)

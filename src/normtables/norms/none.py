@@ -5,5 +5,5 @@ from normtables.norms import METHODS, Method
 
 @METHODS.register("none", version=1)
 def none() -> Method:
-    """Leave the network as it is."""
+    """No normalization: y = x, the network as it is."""
     return Method()

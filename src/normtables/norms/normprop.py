@@ -64,8 +64,8 @@ class Standardised(nn.Module):
         self.layer, self.mean, self.deviation = layer, mean, deviation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Subtract and divide."""
-        return (self.layer(x) - self.mean) / self.deviation
+        """Subtract and divide, the latter in place: no further tensor of the activations' size."""
+        return (self.layer(x) - self.mean).div_(self.deviation)
 
 
 class Average(nn.Module):

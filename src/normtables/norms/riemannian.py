@@ -31,11 +31,12 @@ def riemannian(
     epsilon: float = 1e-5,
     momentum: float = 0.1,
 ) -> Method:
-    """Cho & Lee 2017 (arXiv 1709.09603): what BN leaves of a filter is its direction, a point of G(1, n).
+    """Cho & Lee 2017 (arXiv 1709.09603), equation 7: y_new = y cos|d| + d/|d| sin|d| for every filter y in front of BN.
 
-    Layers: BN. Each filter y of a layer in front of BN with fewer outputs than fan_in starts on the unit sphere, where
-    the configuration's scheme drew it, and stays there; the configuration's optimizer updates everything else, the
-    last layer included. One update of a filter with gradient g, rows of Y being the filters of its layer:
+    What BN leaves of a filter is its direction, a point of G(1, n). Layers: BN. Each filter y of a layer in front of BN
+    with fewer outputs than fan_in starts on the unit sphere, where the configuration's scheme drew it, and stays there;
+    the configuration's optimizer updates everything else, the last layer included. One update of a filter with gradient
+    g, rows of Y being the filters of its layer:
 
         g <- g + 2 orthogonality (Y Y' - I) Y        gradient of orthogonality / 2 ||Y Y' - I||^2
         h = g - (y'g) y, shortened to length `clip`  (equation 6)

@@ -10,13 +10,13 @@ from normtables.norms import METHODS, Maxout, Method
 
 @METHODS.register("snn", version=1)
 def snn(*, dropout: float | None = None, noise: Literal["alpha", "plain"] = "alpha") -> Method:
-    """Klambauer et al. 2017 (arXiv 1706.02515): activations drift to mean 0 and variance 1 by themselves.
+    """Klambauer et al. 2017 (arXiv 1706.02515): f(x) = lambda x for x > 0, lambda alpha (e^x - 1) elsewhere.
 
-    selu(x) = lambda x for x > 0 and lambda alpha (e^x - 1) elsewhere, lambda = 1.0507..., alpha = 1.6732... (equation
-    14: the fixed point (0, 1)), in the place of the model's nonlinearity; on top of maxout units, where it is the
+    Activations drift to mean 0 and variance 1 by themselves: lambda = 1.0507..., alpha = 1.6732... (equation 14: the
+    fixed point (0, 1)); f stands in the place of the model's nonlinearity, and on top of maxout units, where it is the
     largest of the pieces' SELUs, as SELU grows. Weights of all layers, the last one too, from N(0, 1 / fan_in),
-    biases 0 (section 3, "Initialization"). Alpha dropout (section 3, "New dropout technique") in the
-    place of dropout: a dropped value becomes -lambda alpha, then a x + b keeps mean and variance; torch's layer.
+    biases 0 (section 3, "Initialization"). Alpha dropout (section 3, "New dropout technique") in the place of dropout:
+    a dropped value becomes -lambda alpha, then a x + b keeps mean and variance; torch's layer.
     No state, and the same computation in training and test but for the dropout; any batch size. Under torch.func.vmap
     alpha dropout wants randomness="different" or "same", as torch's dropout does.
 
