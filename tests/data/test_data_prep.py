@@ -86,6 +86,15 @@ def test_whitening_without_the_added_bias_is_scikit_learns(parts, monkeypatch):
     assert np.allclose(found, expected, atol=1e-3)
 
 
+def test_contrast_by_deviation_has_its_bias_in_grey_levels(parts):
+    """The local normalisation that follows hides the scale, so this step is looked at by itself."""
+    found = parts[0].astype(np.float32) / 255
+    prep.normalise_by_deviation([found])
+    rows = parts[0].reshape(60, -1).astype(float)
+    expected = (rows - rows.mean(1, keepdims=True)) / np.sqrt(10 + rows.var(1, ddof=1, keepdims=True))
+    assert np.allclose(found.reshape(60, -1), expected, atol=1e-5)
+
+
 def test_local_contrast_is_pylearn2s(parts):
     """In grey levels, with explicit 7 x 7 windows: the same as in units of 0 to 1 with the bias scaled."""
     offsets = torch.arange(7.0, dtype=torch.float64) - 3

@@ -109,6 +109,7 @@ def test_initial_weights():
     net = build(maps=96)
     assert net.rcl3.back.weight.std().item() == pytest.approx(0.03, rel=0.02)
     assert not net.rcl3.feed.bias.any()
+    assert build(maps=384, width=0.25).rcl3.back.weight.std().item() == pytest.approx(0.06, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,8 @@ def hold_lengths(model: nn.Module, optimizer: Optimizer) -> None:
 
     A weight that the method parametrises is left alone: there its length is the method's.
     """
-    layers = [part for part in model.modules() if math.isfinite(getattr(part, "longest", math.inf))]
-    plain = [part for part in layers if not is_parametrized(part, "weight")]
-    held: list[tuple[Any, Any]] = [(part.weight, part.longest) for part in plain]
+    layers: list[Any] = [part for part in model.modules() if math.isfinite(getattr(part, "longest", math.inf))]
+    held = [(part.weight, part.longest) for part in layers if not is_parametrized(part, "weight")]
     if held:
         optimizer.register_step_post_hook(lambda *_: shorten(held))
 

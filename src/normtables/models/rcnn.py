@@ -1,5 +1,6 @@
 """Recurrent convolutional networks for images: layers that look at their own outputs a few times."""
 
+import math
 from collections import OrderedDict
 from functools import partial
 from typing import Literal
@@ -78,8 +79,8 @@ def rcnn(
     maps: K, 96, 128 or 160 in the paper (0.67, 1.19 and 1.86 M parameters); width: a factor on it. iterations: how
     often a layer looks at its outputs (T = 3: four states and depth 18). lrn: the paper's local response normalization
     of every state, window K / 8 + 1, alpha 0.001, beta 0.75. norm: one norm layer for all states of a recurrent layer,
-    or one for each, since the statistics of the states differ. With init=torch weights are drawn from N(0, 0.03^2),
-    biases 0.
+    or one for each, since the statistics of the states differ. With init=torch weights are drawn from N(0, 0.03^2 /
+    width), so that sums vary alike at every width, biases 0.
     """
     if len(sizes["inputs"]) != 3 or min(sizes["inputs"][1:]) < 4:
         raise UserError(f"model=rcnn takes images of at least 4 x 4, not inputs of size {list(sizes['inputs'])}")
@@ -112,5 +113,5 @@ def rcnn(
             head=kit.head(count, sizes["outputs"]),
         )
     )
-    draw_all(model, partial(nn.init.normal_, std=DEVIATION))
+    draw_all(model, partial(nn.init.normal_, std=DEVIATION / math.sqrt(width)))
     return model

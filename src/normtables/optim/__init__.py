@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -26,8 +27,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """
     if not (math.isfinite(weight_decay) and weight_decay >= 0):
         raise UserError(f"optim.weight_decay={weight_decay}: a number of at least 0")
-    marked = [(layer, getattr(layer, "rates", None)) for layer in model.modules()]
-    rates = {p: pair[p.dim() <= 1] for layer, pair in marked if pair for p in layer.parameters()}
+    marked: list[tuple[nn.Module, Any]] = [(layer, getattr(layer, "rates", None)) for layer in model.modules()]
+    rates: dict[Tensor, float] = {p: pair[p.dim() <= 1] for layer, pair in marked if pair for p in layer.parameters()}
     groups: dict[tuple[float, bool], list[Parameter]] = {(1.0, False): [], (1.0, True): []}
     for p in model.parameters():
         if p.requires_grad:

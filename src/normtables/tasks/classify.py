@@ -18,7 +18,7 @@ from normtables.tasks.order import by_class, drawn, shuffled
 
 Batch = tuple[Tensor, Tensor]
 EVALUATED = 10_000  # examples in one forward pass of an evaluation of flat inputs
-EVALUATED_VALUES = 800_000  # input values in one forward pass of an evaluation: 1,000 MNIST images
+EVALUATED_VALUES = 800_000  # input values in one forward pass of an evaluation: wide networks fill memory
 
 
 class Classify:
