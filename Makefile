@@ -5,7 +5,7 @@ RUN = .venv/bin/python -m normtables
 TABLE_OPTIONS = --run --tier "$${TIER:-laptop}" $${JOBS:+--jobs "$$JOBS"} $${LAUNCHER:+--launcher "$$LAUNCHER"} \
 	$${RESULTS:+--results "$$RESULTS"} $${YES:+--yes}
 
-.PHONY: help setup reproduce test lint dashboard bench clean \
+.PHONY: help setup reproduce test lint dashboard bench docs clean \
 	reproduce-table-1 reproduce-table-2 reproduce-table-3 reproduce-table-4 reproduce-table-5 reproduce-table-6 \
 	reproduce-table-7 reproduce-table-8 reproduce-table-9 reproduce-table-10 reproduce-table-11
 
@@ -69,10 +69,15 @@ lint: setup
 dashboard: setup
 	@$(RUN) dashboard
 
-## bench                measured ratios: the trainer over a bare loop, input, start-up, 10,000 records
+## bench                measured ratios: the trainer over a bare loop, methods over batch norm, 10,000 records
 bench: setup
 	@.venv/bin/python scripts/bench_trainer.py
+	@.venv/bin/python scripts/bench_norms.py
 	@.venv/bin/python scripts/bench_store.py
+
+## docs                 docs/methods.md: all methods, what they compute and what they cost by docs/costs.csv
+docs: setup
+	@.venv/bin/python scripts/list_methods.py
 
 ## clean                remove caches; results and .venv stay
 clean:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -26,12 +27,13 @@ class Row:
 def interleaved(
     variants: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Times]:
-    """Seconds of every variant in every round, after one call each to warm up; every other round goes backwards."""
+    """Seconds of every variant in every round, after one call each to warm up; every round has an order of its own."""
     times: dict[str, Times] = {name: [] for name in variants}
+    draw = random.Random(0)
     for call in variants.values():
         call()
-    for number in range(rounds):
-        for name in list(variants)[:: -1 if number % 2 else 1]:
+    for _ in range(rounds):
+        for name in draw.sample(list(variants), len(variants)):
             began = clock()
             variants[name]()
             times[name].append(clock() - began)

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = {"help", "setup", "reproduce-table-N", "reproduce", "test", "lint", "dashboard", "bench", "clean"}
+TARGETS = {"help", "setup", "reproduce-table-N", "reproduce", "test", "lint", "dashboard", "bench", "docs", "clean"}
 OPTIONS = ("TIER", "JOBS", "LAUNCHER", "RESULTS", "YES", "PYTHON", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
 
 # Notes its arguments, one line a call, and leaves what CI looks for; table N ends with the status in the file fail_N.
@@ -155,7 +155,8 @@ def test_reproduce_stops_at_ctrl_c(checkout):
         ("test", ["-m pytest"]),
         ("lint", ["-m ruff check .", "-m ruff format --check .", "-m mypy"]),
         ("dashboard", ["-m normtables dashboard"]),
-        ("bench", ["scripts/bench_trainer.py", "scripts/bench_store.py"]),
+        ("bench", ["scripts/bench_trainer.py", "scripts/bench_norms.py", "scripts/bench_store.py"]),
+        ("docs", ["scripts/list_methods.py"]),
         ("reproduce-table-3", ["-m normtables table 3 --run --tier laptop"]),
         ("reproduce", ["-m normtables table 3 --run --tier laptop"]),
     ],

@@ -1,5 +1,6 @@
 """The benchmarks run and print their tables; what they measure is not judged here."""
 
+import csv
 import os
 import re
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from normtables.norms import METHODS
+from normtables.registry import Entry
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 NUMBER = r"\d[\d.]*(e[+-]?\d+)?"
@@ -77,13 +81,87 @@ def test_store_bench_records_are_those_of_the_planned_runs(monkeypatch, tmp_path
     assert list(states(planned, Store(tmp_path / "full")).values()) == ["finished"] * 20
 
 
-def test_variants_take_turns_and_every_other_round_goes_backwards(measure):
-    said = []
-    ticks = iter(range(100))
-    variants = {"a": lambda: said.append("a"), "b": lambda: said.append("b")}
-    times = measure.interleaved(variants, 2, lambda: next(ticks))
-    assert "".join(said) == "ab" + "ab" + "ba"
-    assert times == {"a": [1, 1], "b": [1, 1]}
+def test_norms_bench_measures_every_method_and_writes_its_costs(tmp_path):
+    parts = ["norms", "weights", "blocks", "recurrent"]  # what is compiled takes minutes
+    found = table(bench("bench_norms.py", *parts, "--quick", "--costs", str(tmp_path / "costs.csv")))
+    aims = {what.split(", over")[0] for what, cells in found.items() if cells[0] == "at most 1.5"}
+    assert {"brn", "dbn", "l1bn", "normprop", "brn, past its warm-up", "dbn, as in Table 3"} <= aims
+    with (tmp_path / "costs.csv").open() as file:
+        costs = [(line["method"], line["block"]) for line in csv.DictReader(file)]
+    assert costs == [(name, block) for block in ("convolution", "linear") for name in METHODS if name != "bn"]
+    for floor in ("times the floor of 9 passes", "times the floor of 8 passes", "times the floor of 6 passes"):
+        assert any(cells[-1].endswith(floor) for cells in found.values())
+
+
+def test_norms_bench_refuses_an_unknown_part():
+    done = bench("bench_norms.py", "nroms")
+    assert done.returncode == 2
+    assert "no part nroms" in done.stderr
+
+
+@pytest.fixture
+def listing(monkeypatch):
+    """The module that lists the methods."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import list_methods
+
+    return list_methods
+
+
+def test_the_page_of_methods_is_what_the_command_gives(listing):
+    """`make docs` writes it anew; times are those of docs/costs.csv."""
+    assert (listing.DOCS / "methods.md").read_text() == listing.page(listing.DOCS / "costs.csv")
+
+
+def test_the_page_has_a_row_for_every_method(listing):
+    rows = re.findall(r"^\| `(\w+)` \| ", (listing.DOCS / "methods.md").read_text(), re.MULTILINE)
+    assert rows == list(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "same", "sees", "more"),
+    [
+        ("none", {}, True, False, "0, 0, 0"),
+        ("bn", {}, False, True, "+1, 0, 0"),
+        ("bn", {"use": "running", "update": False}, True, False, "+1, 0, 0"),
+        ("wn", {}, True, False, "+1, +1, +8"),
+        ("wn_mean", {}, False, True, "+1, +1, +8"),
+        ("ln", {}, True, False, "+1, 0, +6"),
+        ("cosine", {}, True, False, "-1, 0, 0"),
+        ("snn", {"dropout": 0.5}, True, False, "0, 0, 0"),  # the small network has no dropout
+    ],
+    ids=str,
+)
+def test_what_is_measured_of_a_method_is_so(listing, name, options, same, sees, more):
+    method = METHODS.build({"name": name, **options})
+    assert listing.behaviour(method) == (same, sees)
+    assert listing.added(method) == more
+
+
+def test_a_docstring_without_paper_and_formula_is_noticed(listing, monkeypatch):
+    def bare():
+        """No formula here."""
+
+    monkeypatch.setattr(listing, "METHODS", {"bare": Entry(bare, 1)})
+    with pytest.raises(ValueError, match="docstring of bare"):
+        listing.described("bare")
+
+
+def test_a_method_without_measured_cost_says_so(listing, tmp_path):
+    (tmp_path / "costs.csv").write_text("method,block,over_bn,quartiles\nwn,convolution,0.9,0.8 to 1\n")
+    cells = {row[0]: row[-1] for row in listing.rows(tmp_path / "costs.csv")}
+    assert (cells["`bn`"], cells["`wn`"], cells["`ln`"]) == ("1 / 1", "0.9", "not measured")
+
+
+def test_variants_take_turns_in_another_order_each_round(measure):
+    said, names = [], "abcdef"
+    ticks = iter(range(1000))
+    times = measure.interleaved({name: lambda name=name: said.append(name) for name in names}, 9, lambda: next(ticks))
+    rounds = ["".join(said[i : i + 6]) for i in range(0, len(said), 6)]
+    assert rounds[0] == names  # to warm up
+    assert all(sorted(one) == list(names) for one in rounds)
+    assert len(set(rounds[1:])) == 9
+    assert times == {name: [1] * 9 for name in names}
 
 
 def test_a_ratio_is_taken_within_each_round(measure):

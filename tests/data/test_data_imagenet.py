@@ -15,6 +15,8 @@ from torchvision.transforms import functional
 from normtables.data import DATASETS, derived, files, imagenet, load
 from normtables.data.pixels import Disk, Pixels
 from normtables.errors import UserError
+from normtables.tables import spec
+from normtables.tables.plan import plan
 from normtables.training.run import execute, on
 
 WNIDS = ["n01440764", "n01443537", "n02099601"]
@@ -322,20 +324,42 @@ def test_no_room_for_the_64_px_version_is_one_line(root, downsampled, monkeypatc
         load({"name": "imagenet64", "valid": 6}, root, 0)
 
 
-@pytest.mark.parametrize("augment", ["none", "flip_crop", "inception"])
-@pytest.mark.parametrize("dataset", ["imagenet", "imagenet64"])
-def test_a_run_starts_on_it(dataset, augment, root, tree, downsampled, small):
-    size = {"dataset__size": 32} if dataset == "imagenet" else {}
-    settings = {"dataset": dataset, "dataset__valid": 6, "dataset__task__augment": augment, "data__root": str(root)}
-    record = execute(small(model="cnn4", model__widths=[2, 2], batch_size=4, norm="bn", **settings, **size))
-    assert record.status == "finished"
-    assert record.score["chance"] == pytest.approx(100 * 2 / 3)
+PAPER = """
+table: images
+title: Image sets that are not embedded
+source: nobody
+kind: reproduction
+runnable: true
+fixed: {model: cnn4, model.widths: [2, 2], batch_size: 4, norm: bn}
+tiers: {paper: {set: {budget: 2steps, evaluate: 1step}, repeat: {seed: [0]}}}
+rows:
+  as they are: {set: {dataset.task.augment: none}}
+  windows: {set: {dataset.task.augment: flip_crop}}
+columns:
+  ImageNet error %: {set: {dataset: imagenet, dataset.size: 32, dataset.valid: 6}, READ}
+  ImageNet64 error %: {set: {dataset: imagenet64, dataset.valid: 6}, READ}
+  SVHN error %: {set: {dataset: svhn, dataset.valid: 20, dataset.prep: gcn_lcn}, READ}
+  CIFAR-100 error %: {set: {dataset: cifar100, dataset.valid: 20, dataset.prep: global}, READ}
+"""
 
 
-@pytest.mark.parametrize("dataset", ["cifar100", "svhn"])
-def test_a_run_starts_on_small_files(dataset, root, declare, cifar100_files, svhn_files, small):
+def test_a_paper_tier_composes_plans_and_starts(
+    root, tree, downsampled, declare, cifar100_files, svhn_files, composer, results, tmp_path
+):
     declare("cifar100", "cifar-100-python")
     declare("svhn", "svhn")
-    settings = {"dataset": dataset, "dataset__valid": 20, "dataset__prep": "gcn_lcn", "data__root": str(root)}
-    record = execute(small(model="cnn4", model__widths=[2, 2], batch_size=10, norm="bn", **settings))
+    (tmp_path / "images.yaml").write_text(PAPER.replace("READ", "score: test/error, read: best, better: lower"))
+    found = plan(spec.load(tmp_path / "images.yaml"), "paper", composer)
+    assert len(found.runs) == 8
+    for run in found.runs.values():
+        record = execute(composer.config({**run.settings, "data.root": str(root), "results": str(results)}))
+        assert (record.id, record.status) == (run.id, "finished")
+
+
+@pytest.mark.parametrize("name", ["inception", "inception_weak"])
+def test_crops_and_colours_on_stored_pictures(name, root, tree, small):
+    settings = {"dataset": "imagenet", "dataset__valid": 6, "dataset__size": 32, "data__root": str(root)}
+    record = execute(
+        small(model="cnn4", model__widths=[2, 2], batch_size=4, norm="bn", dataset__task__augment=name, **settings)
+    )
     assert record.status == "finished"

@@ -133,6 +133,7 @@ def test_initial_weights_are_small_and_uniform_and_biases_0():
     assert 0.00499 < kernel.abs().max() < 0.005
     assert kernel.std().item() == pytest.approx(0.005 / math.sqrt(3), rel=0.01)
     assert not net.head.bias.any()
+    assert 0.0099 < build("mnist", width=0.25).stage2[0].weight.abs().max() < 0.01
     assert isinstance(net.stage1[1], Places)
     assert not net.stage1[1].bias.any()
     assert sum(isinstance(layer, Maxout) for layer in net.modules()) == 3

@@ -244,7 +244,9 @@ def test_one_example_is_as_in_a_batch_or_refused(norm, model):
 
 @pytest.mark.parametrize(("norm", "model"), PAIRS)
 def test_a_state_dict_carries_everything(norm, model):
+    """What a method measured before training included."""
     net, other = build(model, norm).double(), build(model, norm).double()
+    METHODS.build({"name": norm}).prepare(net, lambda: net(3 * images() + 1).sum(), {"step": 1, "epoch": 2})
     step(net, images())
     other.load_state_dict(copy.deepcopy(net.state_dict()))
     for training in (True, True, False):

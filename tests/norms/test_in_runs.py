@@ -82,7 +82,7 @@ def pair(small, tmp_path):
     """Settings to two configurations of one run, which differ in their folder alone."""
 
     def make(**settings):
-        common = {"runtime.checkpoint": 0, "budget": "9steps", "evaluate": "3steps"}
+        common = {"runtime.checkpoint": 0, "budget": "9steps", "evaluate": "3steps", "optim.momentum": 0.9}
         return [small(results=str(tmp_path / name), **common | settings) for name in ("whole", "torn")]
 
     return make

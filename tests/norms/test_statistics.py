@@ -273,6 +273,15 @@ def test_a_layer_used_twice_has_cumulative_statistics_alone():
     torch.testing.assert_close(net.norm.running_mean, (x.mean(0) + 1) / 2)
 
 
+@pytest.mark.parametrize("how", ["exact", "cumulative"])
+def test_statistics_by_position_are_refused_and_not_left_out(how):
+    """Beside layers whose statistics could be taken."""
+    lstm = METHODS.build({"name": "bn_recurrent"}).recurrent(4, 4)
+    with pytest.raises(UserError, match="evaluation=batch") as error:
+        reestimate(nn.ModuleList([three_layers("bn"), lstm]), data(), how)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

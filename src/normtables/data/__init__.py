@@ -19,7 +19,7 @@ KEPT = 2  # data sets that a process keeps: a pool worker trains many runs on th
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples of one split: inputs float32 [N, ...], targets int64 [N]."""
+    """Examples of one split: inputs float32 [N, ...] (or `pixels.Pixels`, read like one), targets int64 [N]."""
 
     inputs: Tensor
     targets: Tensor

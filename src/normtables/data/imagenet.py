@@ -188,7 +188,7 @@ def unpack(folder: Path) -> None:
 
 files.SOURCES["imagenet"] = Source(
     layouts=(Layout("imagenet", check=check),),
-    download=156_000_000_000,
+    download=154_644_969_425,
     licence="image-net.org: non-commercial research and education only",
     unpack=unpack,
 )

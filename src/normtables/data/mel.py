@@ -63,7 +63,8 @@ def log_mel(sound: Tensor, rate: int, analysis: Analysis) -> Tensor:
     """Logarithms of the mel filters' energies, [frames, bands], of a sound [samples], 16-bit numbers, `rate` a second.
 
     Windows are Hann to the power 0.85 over frames that lie wholly in the sound; one shorter than a window is padded
-    with zeros at its end.
+    with zeros at its end. Kaldi's compute-fbank-feats, but for each frame's mean, which stays in (20 Hz and up hardly
+    see it) and no dither.
     """
     import torch
 

@@ -1,5 +1,6 @@
 """Maxout networks: the authors' three, with dropout and filters of bounded length."""
 
+import math
 from collections import OrderedDict
 from functools import partial
 from typing import Literal, NamedTuple
@@ -86,7 +87,8 @@ def maxout(
     learn at 1/20 of the learning rate; in the last every place of a map has a bias of its own.
     width: factor on all channels and hidden units. dropout: rates of the inputs, whose scale training keeps as it is
     (input_scales 1 in the files), and in front of every later layer.
-    With init=torch weights are drawn from U(-0.005, 0.005), biases 0, as in the files.
+    With init=torch weights are drawn from U(-a, a), a = 0.005 / sqrt(width), so that sums vary alike at every width,
+    and biases are 0; 0.005 is the files'.
     """
     if len(sizes["inputs"]) != 3:
         raise UserError(f"model=maxout takes images, not inputs of size {list(sizes['inputs'])}")
@@ -113,7 +115,8 @@ def maxout(
         features = units
     layers.append(("head", mark(kit.head(features, sizes["outputs"]), longest=LONGEST_HEAD)))
     model = nn.Sequential(OrderedDict(layers))
-    draw_all(model, partial(nn.init.uniform_, a=-SPREAD, b=SPREAD))
+    spread = SPREAD / math.sqrt(width)
+    draw_all(model, partial(nn.init.uniform_, a=-spread, b=spread))
     return model
 
 

@@ -74,7 +74,7 @@ class Moments(Function):
 
     @staticmethod
     def forward(x: Tensor, dtype: torch.dtype) -> Statistics:
-        """One kernel, which on the CPU sums in float64."""
+        """One kernel; the running statistics that it would also move are made up."""
         running = x.new_zeros(x.shape[1], dtype=dtype)  # its type is that of the results
         return torch.batch_norm_update_stats(x, running, running, 0.0)
 

@@ -142,7 +142,8 @@ def brn(
     update: bool = True,
     flow: bool = True,
 ) -> Method:
-    """Ioffe 2017, Batch Renormalization (arXiv 1702.03275), Algorithm 1: y = gamma ((x - mu_B) / sigma_B r + d) + beta.
+    """Ioffe 2017, Batch Renormalization (arXiv 1702.03275), Algorithm 1: y = gamma ((x - mu_B) / sigma_B r + d) + beta,
+    r = clip(sigma_B / sigma), d = clip((mu_B - mu) / sigma).
 
     sigma_B = sqrt(var_B + epsilon), r = clip(sigma_B / sigma, 1/r_max, r_max), d = clip((mu_B - mu) / sigma, +-d_max),
     both without gradient, with the moving mean mu and moving standard deviation sigma as they were before this batch;

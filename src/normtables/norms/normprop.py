@@ -196,14 +196,14 @@ def normprop(
     inputs: Literal["all", "channel", "none"] = "all",
     pool: Literal["none", "independent"] = "none",
 ) -> Method:
-    """Arpit et al. 2016 (arXiv 1603.01431): o = (f(gamma w x / ||w|| + beta) - c2) / c1 for every unit or filter.
+    """Arpit et al. 2016 (arXiv 1603.01431): o = (f(gamma w x / ||w|| + beta) - c2) / c1 for every unit or filter, c2
+    and c1 being mean and deviation of f(z), z from N(0, 1).
 
-    c2 and c1 are mean and deviation of f(z), z standard Gaussian, for the model's own nonlinearity f, integrated
-    numerically; for ReLU sqrt(1 / 2 pi) and sqrt((1 - 1 / pi) / 2). With inputs of mean 0, variance 1 and little
-    correlation, unit vectors w and gamma = 1 every pre-activation is nearly a standard Gaussian, and o has mean 0 and
-    variance 1 again. Nothing depends on the batch: training and test are alike, and a batch of one will do. The
-    gradient goes through the norm of w, over the whole fan-in. gamma and beta are [channels] and learned, beta from 0;
-    a drawn w gives its direction alone.
+    c2 and c1 are integrated numerically for the model's own nonlinearity f; for ReLU they are sqrt(1 / 2 pi) and
+    sqrt((1 - 1 / pi) / 2). With inputs of mean 0, variance 1 and little correlation, unit vectors w and gamma = 1 every
+    pre-activation is nearly a standard Gaussian, and o has mean 0 and variance 1 again. Nothing depends on the batch:
+    training and test are alike, and a batch of one will do. The gradient goes through the norm of w, over the whole
+    fan-in. gamma and beta are [channels] and learned, beta from 0; a drawn w gives its direction alone.
     A maxout unit is the largest of k pre-activations: c2 and c1 are the moments of the largest of k independent z.
     gamma: at the start; 1 / 1.21 brings the singular values of a layer's Jacobian to about 1, since with gamma = 1 they
     are about sqrt(E f'^2) / c1 = 1 / sqrt(1 - 1 / pi) = 1.21. The output then has mean -0.119 and deviation 0.826.
