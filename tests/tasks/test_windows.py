@@ -136,8 +136,8 @@ def test_scores_by_hand_however_the_split_is_cut(data, model, monkeypatch, value
 
 
 def test_a_recordings_class_is_the_sum_of_logarithms_and_no_vote():
-    """Two windows lean towards class 0, one is sure of class 1: the sum says 1, a vote or a sum of posteriors 0."""
-    frames = torch.log(torch.tensor([[0.7, 0.3], [0.7, 0.3], [0.1, 0.9]]))[:, None]
+    """Two windows lean towards class 0, one more towards class 1: 0.49 * 0.15 < 0.09 * 0.85, though 1.55 > 1.45."""
+    frames = torch.log(torch.tensor([[0.7, 0.3], [0.7, 0.3], [0.15, 0.85]]))[:, None]
     one = Clips(frames, torch.tensor([3]), torch.tensor([1]))
     scores = build(Recordings(one, one, one, 2), 1, context=0).evaluate(nn.Flatten())
     assert scores["test/error"] == 0
