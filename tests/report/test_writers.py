@@ -37,6 +37,16 @@ def test_smoke_says_that_its_numbers_mean_nothing(smoke, laptop):
     assert "The numbers mean nothing" not in page(laptop)
 
 
+def test_a_quoted_column_is_told_as_such_and_not_how_it_is_read(laptop):
+    columns = {
+        **laptop.plan.spec.columns,
+        "epochs": dataclasses.replace(laptop.plan.spec.columns["epochs"], quoted=True),
+    }
+    text = page(laptop, changed(laptop, columns=columns))
+    assert "- epochs: quoted, never run." in text
+    assert "is better), best; budget" in text
+
+
 def test_a_numbered_table_names_its_make_target(laptop):
     assert "`make reproduce-table-3 TIER=laptop` makes them" in page(laptop, changed(laptop, table=3))
 

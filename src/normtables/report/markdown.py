@@ -54,6 +54,9 @@ def table_lines(plan: Plan, grid: Grid) -> Iterator[str]:
     yield "![The numbers of the table with their intervals](figure.png)\n"
     for name in grid.columns:
         column = spec.columns[name]
+        if column.quoted:
+            yield f"- {markdown(name)}: quoted, never run."
+            continue
         taken = f", its {column.take}" if column.take not in ("", column.score) else ""
         budget = f"; budget {', '.join(grid.budgets[name])}" if grid.budgets[name] else ""
         yield f"- {markdown(name)}: {column.score} ({column.better} is better), {column.read}{taken}{budget}."
