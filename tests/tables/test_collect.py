@@ -184,6 +184,16 @@ def test_rows_may_be_set_against_different_rows(table):
     assert ("one", "gain") in made.plan.cells, "what the gain is set against is run"
 
 
+def test_a_ratio_to_an_error_of_zero_has_no_value(table):
+    text = "speed: {score: test/error, read: {first: {best_of: one}}, better: lower, relative_to: one}"
+    made = table(
+        STEPS.replace(text, "gain: {score: test/error, read: last, better: lower, relative_to: {half: one}}")
+    ).fill(lambda s: rows(6.0 if s["norm.alpha"] == 1 else 2.0 * s["seed"]))
+    line = made.line("half", "gain")
+    assert (line["n"], line["n_reached"], line["status"]) == (3, 2, "censored")
+    assert math.isnan(line["ours"])
+
+
 def test_without_the_goals_row_nothing_is_read(table):
     made = table(STEPS).fill(lambda s: None if s["norm.alpha"] == 1 and s["seed"] == 0 else rows(5.0, 6.0))
     assert made.line("half", "steps")["status"] == "missing"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from normtables.tables.collect import COMPANION
 from normtables.tables.plan import Plan
-from normtables.tables.spec import TableSpec
+from normtables.tables.spec import Column, TableSpec
 from normtables.tables.wording import chance_of, decimals, number, published
 
 WAITING = ("missing", "failed", "partial")  # status of cells whose runs are still to be made
@@ -128,7 +128,7 @@ def shown(spec: TableSpec, line: Mapping[str, Any]) -> tuple[tuple[str, str], Sh
         low=line["ci_low"],
         high=line["ci_high"],
         n=line["n"],
-        trouble=trouble(line),
+        trouble=trouble(line, spec.columns[line["column"]]),
         waits=line["status"].startswith(WAITING),
         p=line["p_value"],
         digits=decimals(spec, line["column"]),
@@ -136,8 +136,9 @@ def shown(spec: TableSpec, line: Mapping[str, Any]) -> tuple[tuple[str, str], Sh
     return (line["row"], line["column"]), cell
 
 
-def trouble(line: Mapping[str, Any]) -> str:
+def trouble(line: Mapping[str, Any], column: Column) -> str:
     """What there is to say about a cell that is not simply finished."""
+    goal = column.read.kind == "first" or not column.relative_to  # else a ratio to an error of zero
     n, reached, status = line["n"], line["n_reached"], line["status"]
     published_ = math.isfinite(line["survey"]) or math.isfinite(line["original"])
     if status == "diverged" and line["reading"].startswith("first"):
@@ -147,7 +148,7 @@ def trouble(line: Mapping[str, Any]) -> str:
         "quoted": "quoted" if published_ else "",
         "missing": "not run",
         "not planned": "not at this tier" if published_ else "",
-        "censored": f"{reached} of {n} reached",
+        "censored": f"{reached} of {n} {'reached' if goal else 'defined'}",
         "diverged": f"{n - reached} of {n} diverged",
     }
     if status.startswith("failed "):

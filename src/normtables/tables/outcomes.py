@@ -273,7 +273,10 @@ def against_best(sources: Sources, column: Column) -> dict[str, float]:
 
 
 def relative(folded: Mapping[str, Sequence[Outcome]], column: Column) -> dict[str, list[Outcome]]:
-    """How many times better a row is than the row it is set against, repeat by repeat (above 1: better)."""
+    """How many times better a row is than the row it is set against, repeat by repeat (above 1: better).
+
+    Where the divisor is zero, as an error of none is, the ratio has no value: censored, as a goal not reached.
+    """
     lower = column.better == "lower" or column.read.kind == "first"
     found: dict[str, list[Outcome]] = {}
     for row, base in column.relative_to.items():
@@ -284,10 +287,9 @@ def relative(folded: Mapping[str, Sequence[Outcome]], column: Column) -> dict[st
             twin = twins[repr(own.repeat)]
             states = (own.status, twin.status)
             worst = next((s for s in states if s not in ("finished", "censored")), "")
-            known = states == ("finished", "finished")
-            value = math.nan
-            if known:
-                value = twin.value / own.value if lower else own.value / twin.value
+            over, under = (twin.value, own.value) if lower else (own.value, twin.value)
+            known = states == ("finished", "finished") and under != 0
+            value = over / under if known else math.nan
             state = worst or ("finished" if known else "censored")
             found.setdefault(row, []).append(own._replace(value=value, status=state, runs=(*own.runs, *twin.runs)))
     return found
