@@ -98,11 +98,16 @@ def training_of(composer: Composer, settings: Mapping[str, Any], steps: int) -> 
     return Training(cfg, facts(cfg), Path(), silent)
 
 
-def bare_loop(model: nn.Module, inputs: Tensor, targets: Tensor, batch: int, lr: float) -> Iterator[None]:
-    """The loop that one would write by hand for the same network, data and optimizer; one update per item."""
-    fused = inputs.device.type == "cpu"  # torch has a fused AdaGrad for the CPU only; elsewhere its default is best
-    choice: dict[str, Any] = {"fused": True, "foreach": False} if fused else {}
-    optimizer = torch.optim.Adagrad(model.parameters(), lr=lr, eps=1e-6, **choice)
+def adagrad(model: nn.Module) -> torch.optim.Optimizer:
+    """torch's; it has a fused one for the CPU only, elsewhere its default is best."""
+    choice: dict[str, Any] = {} if ON_CUDA else {"fused": True, "foreach": False}
+    return torch.optim.Adagrad(model.parameters(), lr=0.01, eps=1e-6, **choice)
+
+
+def bare_loop(
+    model: nn.Module, inputs: Tensor, targets: Tensor, batch: int, optimizer: torch.optim.Optimizer
+) -> Iterator[None]:
+    """The loop that one would write by hand for a network, data and optimizer; one update per item."""
     while True:
         order = torch.randperm(len(targets)).to(targets.device)
         for chosen in order.split(batch):
@@ -130,10 +135,12 @@ def trainer_turn(training: Training) -> Callable[[], None]:
     return turn
 
 
-def bare_turn(training: Training, steps: int) -> Callable[[], None]:
-    """One turn of the bare loop on a model and data like the training's."""
+def bare_turn(
+    training: Training, batch: int, steps: int, optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+) -> Callable[[], None]:
+    """One turn of the bare loop on a training's model and data."""
     split = training.task.data.train  # type: ignore[attr-defined]
-    loop = bare_loop(training.model, split.inputs, split.targets, 100, 0.01)
+    loop = bare_loop(training.model, split.inputs, split.targets, batch, optimizer(training.model))
 
     def turn() -> None:
         for _ in range(steps):
@@ -152,7 +159,7 @@ def overhead(composer: Composer, effort: Effort) -> Iterator[Row]:
     for name, aim, settings, steps, more in cases:
         variants = {
             "trainer": trainer_turn(training_of(composer, settings, steps)),
-            "bare": bare_turn(training_of(composer, settings, steps), steps),
+            "bare": bare_turn(training_of(composer, settings, steps), 100, steps, adagrad),
         }
         times = interleaved(variants, more * effort.rounds, CLOCK)
         each = " over ".join(f"{1000 * statistics.median(times[v]) / steps:.3g}" for v in variants)
