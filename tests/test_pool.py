@@ -91,6 +91,22 @@ def test_control_c_ends_the_workers_and_leaves_the_run_to_continue(tmp_path):
     assert Store(tmp_path).state(folder.name) == "interrupted"
 
 
+def test_the_worker_of_a_killed_parent_ends_and_its_run_has_not_failed(tmp_path):
+    program = [sys.executable, "-m", "normtables", "table", str(table(tmp_path)), "--run", "--jobs", "1"]
+    process = subprocess.Popen(
+        [*program, "--tier", "smoke", "--results", str(tmp_path), "runtime.checkpoint=0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint.pt")))
+    process.kill()
+    _, complaint = process.communicate(timeout=60)  # its other end closes with the worker
+    [folder] = (tmp_path / "runs").iterdir()
+    assert Store(tmp_path).state(folder.name) == "interrupted"
+    assert not complaint
+
+
 def table(folder):
     text = """
 table: endless

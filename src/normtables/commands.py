@@ -217,7 +217,8 @@ def data_command(options: Namespace) -> int:
         say(json.dumps(listing, indent=1))
         return 0
     say(f"data root: {root}")
+    wide = max(len(found["name"]) for found in listing)
     for found in listing:
         place = found["where"] if found["state"] in ("present", "embedded") else found["how"]
-        say(f"{found['name']:<10} {found['state']:<9} {found['bytes'] / 1e6:8.1f} MB  {place}")
+        say(f"{found['name']:<{wide}}  {found['state']:<8} {found['bytes'] / 1e6:9.1f} MB  {place}")
     return 0

@@ -5,10 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -45,22 +47,28 @@ def default_jobs() -> int:
 
 
 def work(connection: Connection) -> None:
-    """A worker: make runs as their configurations arrive, send what happens, end at None."""
+    """A worker: make runs as their configurations arrive, send what happens, end at None or when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     from omegaconf import OmegaConf
 
     from normtables.training.run import Failed, execute
 
-    def report(run: str, step: int, steps: int, row: dict[str, float]) -> None:
-        connection.send(("row", run, step, steps, row))
-
-    for job in iter(connection.recv, None):
+    def heard(act: Callable[..., Any], *event: Any) -> Any:
         try:
-            record = execute(OmegaConf.create(job.yaml), report)
+            return act(*event)
+        except (EOFError, OSError):  # the parent was killed: the next call continues the run, which did not fail
+            sys.exit(1)
+
+    def tell(*event: Any) -> None:
+        heard(connection.send, event)
+
+    for job in iter(partial(heard, connection.recv), None):
+        try:
+            record = execute(OmegaConf.create(job.yaml), partial(tell, "row"))
             ended = (record.status, record.reason, record.final, record.facts.get("seconds", 0.0))
         except (Failed, UserError) as error:
             ended = ("failed", str(error), {}, 0.0)
-        connection.send(("ended", job.run, *ended))
+        tell("ended", job.run, *ended)
 
 
 class Worker:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from normtables.data import DATASETS, files, load
+from normtables.data.folders import Folder
 from normtables.errors import UserError
 from normtables.registry import check_options
 
@@ -83,7 +84,8 @@ def test_every_file_has_a_digest_and_a_way_to_get_it():
     for source in map(files.SOURCES.get, files.SOURCES):
         for layout in source.layouts:
             assert all(len(file.digest) in (32, 64) and file.bytes > 0 for file in layout.files)
-            assert layout.files or layout.folders or layout.check
-            assert all(len(folder.digest) in (0, 64) and folder.files > 0 for folder in layout.folders)
+            assert layout.files or layout.groups
+            counted = [group for group in layout.groups if isinstance(group, Folder)]
+            assert all(len(group.digest) in (0, 64) and group.files > 0 for group in counted)
         assert source.licence
         assert source.archive or source.unpack or all(file.urls for file in source.layouts[0].files)

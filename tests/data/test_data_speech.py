@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from normtables.config import Composer
-from normtables.data import files, folders, load, speech
+from normtables.data import files, load, speech
 from normtables.data.files import File, Layout
 from normtables.data.folders import Folder
 from normtables.errors import UserError
@@ -34,7 +34,7 @@ def write_wav(path, samples, rate, channels=1, width=2):
 
 def declare(monkeypatch, name, *found, archive=None):
     """Let the data set be what these layouts hold; each is a folder and its `Folder`s."""
-    layouts = tuple(Layout(folder, folders=parts) for folder, parts in found)
+    layouts = tuple(Layout(folder, groups=parts) for folder, parts in found)
     source = replace(files.SOURCES[name], layouts=layouts, archive=archive or files.SOURCES[name].archive)
     monkeypatch.setitem(files.SOURCES, name, source)
 
@@ -157,7 +157,7 @@ def test_no_folder_is_missing(root):
 def test_the_recorded_digest_of_fsdd_is_this(shared, tmp_path):
     with tarfile.open(shared / "data" / "fsdd" / "recordings.tar.gz") as tar:
         tar.extractall(tmp_path / "fsdd", filter="data")
-    assert folders.flaw(tmp_path / "fsdd", speech.FSDD[0]) is None
+    assert speech.FSDD[0].flaw(tmp_path, tmp_path / "fsdd") is None
 
 
 # Speech Commands

@@ -15,7 +15,8 @@ from pathlib import Path
 from tarfile import TarError
 from typing import Any
 
-from normtables.data import DATASETS, derived, folders
+from normtables.data import DATASETS, derived
+from normtables.data.folders import Group
 from normtables.errors import UserError, lookup
 
 STAMPED = 32_000_000  # bytes: bigger files are hashed once, smaller ones in every process (0.1 s)
@@ -39,16 +40,11 @@ class File:
 
 @dataclass(frozen=True)
 class Layout:
-    """One accepted way to lay a data set's files out: a folder under the data root.
-
-    `check(root, folder)` replaces the comparison of the files where they are too many to name: what is wrong, and
-    whether that is damage.
-    """
+    """One accepted way to lay a data set's files out: a folder under the data root, files by name or as groups."""
 
     folder: str
     files: tuple[File, ...] = ()
-    folders: tuple[folders.Folder, ...] = ()
-    check: Callable[[Path, Path], tuple[str, bool] | None] | None = None
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,26 +206,25 @@ def _by_hand(root: Path, found: Source) -> str:
 
 
 def _begun(folder: Path, layout: Layout) -> bool:
-    return folder.exists() if layout.check else any(path.exists() for path in _paths(folder, layout))
+    return any(path.exists() for path in _paths(folder, layout))
 
 
 def _paths(base: Path, layout: Layout) -> Iterator[Path]:
-    """Where a layout's files lie; those of its folders are the ones that are there."""
+    """Where a layout's files lie; those of its groups are the ones that are there."""
     yield from (base / file.path for file in layout.files)
-    for folder in layout.folders:
-        yield from folders.found(base, folder)
+    for group in layout.groups:
+        yield from group.found(base)
 
 
 def _problem(root: Path, layout: Layout) -> tuple[str, bool] | None:
-    """What is wrong with the first bad file or folder, a damaged one before a missing one."""
-    if layout.check:
-        return layout.check(root, root / layout.folder)
-    paths = [(file, root / layout.folder / file.path) for file in layout.files]
+    """What is wrong with the first bad file or group, a damaged one before a missing one."""
+    base = root / layout.folder
+    paths = [(file, base / file.path) for file in layout.files]
     missing = [path for _, path in paths if not path.is_file()]
     for file, path in paths:
         if path not in missing and (damage := _damage(root, path, file)):
             return damage, True
-    flaws = [flaw for folder in layout.folders if (flaw := folders.flaw(root / layout.folder, folder))]
+    flaws = [flaw for group in layout.groups if (flaw := group.flaw(root, base))]
     absent = [(f"{path} is missing", False) for path in missing]
     return next((flaw for flaw in flaws if flaw[1]), (*absent, *flaws, None)[0])
 

@@ -150,25 +150,32 @@ def pictures(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith((".jpeg", ".jpg")))
 
 
-def check(root: Path, folder: Path) -> tuple[str, bool] | None:
-    """What is wrong with the folder: parts that are missing, or a number of JPEG files that is not ImageNet's."""
-    for part in COUNTS:
-        if not (folder / part).is_dir():
-            return f"{folder / part} is missing", False
-    inside = {part: sorted(entry.path for entry in os.scandir(folder / part) if entry.is_dir()) for part in COUNTS}
-    if not inside["val"] and not any((folder / name).exists() for name in (LABELS, META, DEVKIT)):
-        return f"{folder / LABELS} (or {DEVKIT}) is missing, which tells the classes of the pictures in val/", False
-    places = [*inside["train"], *inside["val"], str(folder / "val")]
-    facts = [f"{path} {os.stat(path).st_mtime_ns}" for path in places]
-    stamp = hashlib.sha256("\n".join([*facts, str(COUNTS)]).encode()).hexdigest()[:24] + ".whole"
-    if derived.exists(root, stamp):
+class Pictures:
+    """The JPEG files in train/ and val/, a `normtables.data.folders.Group`."""
+
+    def found(self, base: Path) -> list[Path]:
+        """The two folders, as far as they are there."""
+        return [base / part for part in COUNTS if (base / part).is_dir()]
+
+    def flaw(self, root: Path, base: Path) -> tuple[str, bool] | None:
+        """What is wrong with the folder: parts that are missing, or a number of JPEG files that is not ImageNet's."""
+        for part in COUNTS:
+            if not (base / part).is_dir():
+                return f"{base / part} is missing", False
+        inside = {part: sorted(entry.path for entry in os.scandir(base / part) if entry.is_dir()) for part in COUNTS}
+        if not inside["val"] and not any((base / name).exists() for name in (LABELS, META, DEVKIT)):
+            return f"{base / LABELS} (or {DEVKIT}) is missing, which tells the classes of the pictures in val/", False
+        places = [*inside["train"], *inside["val"], str(base / "val")]
+        facts = [f"{path} {os.stat(path).st_mtime_ns}" for path in places]
+        stamp = hashlib.sha256("\n".join([*facts, str(COUNTS)]).encode()).hexdigest()[:24] + ".whole"
+        if derived.exists(root, stamp):
+            return None
+        for part, wanted in COUNTS.items():
+            count = sum(len(pictures(Path(path))) for path in inside[part] or [str(base / part)])
+            if count != wanted:
+                return f"{base / part} is damaged: it has {count:,} JPEG files, it should have {wanted:,}", True
+        derived.store(root, stamp, lambda target: target.touch())
         return None
-    for part, wanted in COUNTS.items():
-        count = sum(len(pictures(Path(path))) for path in inside[part] or [str(folder / part)])
-        if count != wanted:
-            return f"{folder / part} is damaged: it has {count:,} JPEG files, it should have {wanted:,}", True
-    derived.store(root, stamp, lambda target: target.touch())
-    return None
 
 
 def unpack(folder: Path) -> None:
@@ -187,7 +194,7 @@ def unpack(folder: Path) -> None:
 
 
 files.SOURCES["imagenet"] = Source(
-    layouts=(Layout("imagenet", check=check),),
+    layouts=(Layout("imagenet", groups=(Pictures(),)),),
     download=154_644_969_425,
     licence="image-net.org: non-commercial research and education only",
     unpack=unpack,

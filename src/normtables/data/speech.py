@@ -22,7 +22,7 @@ TEST, VALID = range(5), range(5, 10)  # which recordings of a digit by a speaker
 
 FSDD = (Folder("recordings/*.wav", 3_000, "1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959"),)
 files.SOURCES["fsdd"] = Source(
-    layouts=(Layout("free-spoken-digit-dataset-1.0.10", folders=FSDD), Layout("fsdd", folders=FSDD)),
+    layouts=(Layout("free-spoken-digit-dataset-1.0.10", groups=FSDD), Layout("fsdd", groups=FSDD)),
     download=16_000_000,  # about: GitHub packs it anew
     licence="Z. Jackson et al.; CC BY-SA 4.0",
     archive=File(
@@ -45,7 +45,7 @@ COMMANDS = (*(Folder(f"{word}/*.wav", count) for word, count in WORDS.items()), 
 COMMANDS_URL = "download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 files.SOURCES["speech_commands"] = Source(
     layouts=tuple(
-        Layout(folder, folders=COMMANDS) for folder in ("speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02")
+        Layout(folder, groups=COMMANDS) for folder in ("speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02")
     ),
     download=2_428_923_189,
     licence="P. Warden, Google; CC BY 4.0",
