@@ -74,6 +74,20 @@ def test_a_users_file_loads_from_its_path(tmp_path):
     assert spec.claims[0].by == 0.1
 
 
+@pytest.mark.parametrize(("better", "ratio"), [("lower", 2.33), ("higher", 0.429)])
+def test_a_ratio_is_published_where_both_its_numbers_are(tmp_path, better, ratio):
+    """Row none prints 31 (source 62), row bn 13.3: less of them is better, or more."""
+    data = yaml.safe_load(GOOD)
+    data["columns"]["gain"] = data["columns"]["error"] | {"better": better, "relative_to": "none", "of": "error"}
+    data["published"] = {"none": {"error": [31, 62, "verified"]}, "bn": {"error": [13.3, 13.3, "memory"]}}
+    spec = written(tmp_path, yaml.safe_dump(data, sort_keys=False))
+    cell = spec.printed("bn", "gain")
+    assert (cell.survey, cell.mark) == (ratio, "memory")
+    assert cell.original == pytest.approx(2 * ratio if better == "lower" else ratio / 2, rel=2e-3)
+    assert spec.printed("bn", "error").survey == 13.3
+    assert spec.printed("SVM", "gain").mark == ""
+
+
 def test_published_keeps_survey_and_source_apart(tmp_path):
     cell = written(tmp_path, GOOD).published["bn", "error"]
     assert cell.survey == 1.5

@@ -35,7 +35,6 @@ COLUMNS = (
 )
 COMPANION = "validation-best"  # reading of the extra rows beside a best-on-test reading
 ENDED = ("finished", "censored", "diverged")
-UNPUBLISHED = Published(math.nan, math.nan, "")
 
 Sample = tuple[dict[str, Any], float, str]  # axes, value (where censored: at the end of the budget), status
 
@@ -91,7 +90,7 @@ def line_of(sources: Sources, row: str, column: Column, found: Sequence[Outcome]
     good = [o.value for o in ended if o.status == "finished"]
     crashed = any(o.status == "failed" for o in found)
     whole = stats.summary(good if len(good) == len(ended) and not crashed else [])
-    printed = spec.published.get((row, column.name), UNPUBLISHED)
+    printed = spec.printed(row, column.name)
     return {
         "table": spec.table,
         "tier": sources.plan.tier,

@@ -31,6 +31,7 @@ COLUMN = (
     "over",
     "combine",
     "relative_to",
+    "of",
     "tuned",
 )
 CLAIM = ("id", "says", "kind", "columns", "rows")
@@ -142,7 +143,8 @@ class Column:
     """One printed column: settings, the score and the rule that reads it, which way is better, how cells are folded.
 
     What was read is multiplied by `scale` (1e-6 for millions of steps); a quoted column is printed and never run;
-    one that is not `tuned` has no use for the table's grids. `cells` holds settings of single rows.
+    one that is not `tuned` has no use for the table's grids. `cells` holds settings of single rows. `of` is the column
+    whose published numbers give the published ratios of one with `relative_to`.
     """
 
     name: str
@@ -160,8 +162,14 @@ class Column:
     over: Axes = field(default_factory=dict)
     combine: str = "mean"
     relative_to: Mapping[str, str] = field(default_factory=dict)
+    of: str = ""
     quoted: bool = False
     tuned: bool = True
+
+    @property
+    def divides(self) -> bool:
+        """Whether a ratio is the other row's number over a row's own: less is better, as with steps to a goal."""
+        return self.better == "lower" or self.read.kind == "first"
 
 
 def column(
@@ -193,6 +201,7 @@ def column(
         over=axes(f.get("over", none)),
         combine=f["combine"].one_of(COMBINE, "way to combine") if "combine" in f else "mean",
         relative_to={own: n.one_of(running(rows), "row that is run") for own, n in relative.items()},
+        of=f["of"].text() if "of" in f else "",
         tuned=f["tuned"].flag() if "tuned" in f else True,
     )
 
@@ -242,6 +251,9 @@ class Published:
     original: float
     mark: str
     note: str = ""
+
+
+UNPUBLISHED = Published(math.nan, math.nan, "")
 
 
 def published(

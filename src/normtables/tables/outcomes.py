@@ -277,7 +277,6 @@ def relative(folded: Mapping[str, Sequence[Outcome]], column: Column) -> dict[st
 
     Where the divisor is zero, as an error of none is, the ratio has no value: censored, as a goal not reached.
     """
-    lower = column.better == "lower" or column.read.kind == "first"
     found: dict[str, list[Outcome]] = {}
     for row, base in column.relative_to.items():
         if row not in folded:
@@ -287,7 +286,7 @@ def relative(folded: Mapping[str, Sequence[Outcome]], column: Column) -> dict[st
             twin = twins[repr(own.repeat)]
             states = (own.status, twin.status)
             worst = next((s for s in states if s not in ("finished", "censored")), "")
-            over, under = (twin.value, own.value) if lower else (own.value, twin.value)
+            over, under = (twin.value, own.value) if column.divides else (own.value, twin.value)
             known = states == ("finished", "finished") and under != 0
             value = over / under if known else math.nan
             state = worst or ("finished" if known else "censored")

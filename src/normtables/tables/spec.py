@@ -10,6 +10,7 @@ from normtables.errors import UserError
 from normtables.places import EXPERIMENTS
 from normtables.tables import entries
 from normtables.tables.entries import (
+    UNPUBLISHED,
     Axes,
     Choose,
     Claim,
@@ -71,6 +72,19 @@ class TableSpec:
     def label(self) -> str:
         """The name of its folder of results: `table_03`, or what a user's file calls itself."""
         return f"table_{self.table:02d}" if isinstance(self.table, int) else self.table
+
+    def printed(self, row: str, column: str) -> Published:
+        """What is published for a cell; a column of ratios takes its numbers from those of the column it is `of`."""
+        col = self.columns[column]
+        own, other = (self.published.get((name, col.of)) for name in (row, col.relative_to.get(row, "")))
+        if not (own and other):
+            return self.published.get((row, column), UNPUBLISHED)
+        over, under = (other, own) if col.divides else (own, other)
+        return Published(
+            rounded(over.survey / under.survey),
+            rounded(over.original / under.original),
+            max(own.mark, other.mark, key=entries.MARKS.index),
+        )
 
     def planned_rows(self, column: str, tier: str) -> tuple[str, ...]:
         """The rows that are run in a column at a tier, in the table's order."""
@@ -171,6 +185,11 @@ def check_tune(spec: TableSpec, where: str) -> None:
             raise UserError(f"{where}: choose.ties.{key}: ties are broken by numbers, and {list(grid[key])} are not")
 
 
+def rounded(ratio: float) -> float:
+    """A ratio of published numbers to three figures."""
+    return float(f"{ratio:.3g}")
+
+
 def numbers(values: Iterable[object]) -> bool:
     """Whether all values are numbers."""
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -180,6 +199,8 @@ def check_column(spec: TableSpec, col: Column, where: str) -> None:
     """Stand-ins and other rows that a column names; UserError where they are not there."""
     if col.stand_in:
         Node(col.stand_in, f"{where}.stand_in").one_of(spec.columns, "column")
+    if col.of:
+        Node(col.of, f"{where}.of").one_of(spec.columns, "column")
     if col.read.kind == "mean_of_last" and col.take:
         raise UserError(f"{where}.take: a mean of several rows has no single row to take {col.take!r} from")
     needed = col.read.others | set(col.relative_to.values())

@@ -17,8 +17,8 @@ def places(value: float) -> int:
 def decimals(spec: TableSpec, column: str) -> int:
     """Decimals of our numbers in a column: one more than its published ones (of what it stands in for) need."""
     source = spec.columns[column].stand_in or column
-    known = [v for (_, name), cell in spec.published.items() if name == source for v in (cell.survey, cell.original)]
-    known = [v for v in known if math.isfinite(v)]
+    cells = [spec.printed(row, source) for row in spec.rows]
+    known = [v for cell in cells for v in (cell.survey, cell.original) if math.isfinite(v)]
     return max(map(places, known)) + 1 if known else UNPUBLISHED
 
 
