@@ -9,7 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
@@ -41,19 +41,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: rounds, updates in a round, images that are whitened (three quarters for training)."""
+    """How much is measured: rounds, updates in a round, images that are whitened (three quarters for training) and
+    their pixels a side."""
 
     rounds: int
     updates: int
     whitened: int
+    side: int
     cases: tuple[Case, ...]
 
 
 NIN = Case("nin, 32 px", (3, 32, 32), 128, "resnet18", 80, {"model": "nin", "model.dropout": [0, 0]})
 SMALL = Case("bn_inception, 32 px", (3, 32, 32), 32, "googlenet", 80, {"model": "bn_inception"})
 LARGE = Case("bn_inception, 224 px", (3, 224, 224), 32, "googlenet", 224, {"model": "bn_inception"})
-FULL = Effort(rounds=10, updates=2, whitened=60_000, cases=(NIN, SMALL, LARGE))
-QUICK = Effort(rounds=2, updates=1, whitened=600, cases=(NIN,))
+FULL = Effort(rounds=10, updates=2, whitened=60_000, side=32, cases=(NIN, SMALL, LARGE))
+QUICK = Effort(rounds=2, updates=1, whitened=600, side=8, cases=(replace(NIN, batch=8),))
 
 
 def settings(case: Case) -> dict[str, Any]:
@@ -150,13 +152,13 @@ def at_rest(training: Training) -> Training:
 def whitening(composer: Composer, effort: Effort) -> Iterator[Row]:
     """GCN and ZCA of CIFAR-10's size, fitted and applied, wall seconds on two threads."""
     draw = np.random.default_rng(0)
-    pixels = draw.integers(0, 256, (effort.whitened, 3, 32, 32), dtype=np.uint8)
+    pixels = draw.integers(0, 256, (effort.whitened, 3, effort.side, effort.side), dtype=np.uint8)
     parts = np.split(pixels, [effort.whitened * 3 // 4, effort.whitened * 5 // 6])
     times = interleaved(
         {"prep": lambda: prepared(parts, "unit", "gcn_zca")}, max(1, effort.rounds // 5), time.perf_counter
     )
-    what = f"GCN and ZCA of {effort.whitened:,} images of 3 x 32 x 32, {len(parts[0]):,} for training"
-    yield row(what, "under 60 s", times["prep"], ".3g", "s")
+    what = f"GCN and ZCA of {effort.whitened:,} images of 3 x {effort.side} x {effort.side}"
+    yield row(f"{what}, {len(parts[0]):,} for training", "under 60 s", times["prep"], ".3g", "s")
 
 
 Part = Callable[[Composer, Effort], Iterator[Row]]

@@ -1,5 +1,6 @@
 """ImageNet's folders and archives, its 64 px version, and bytes read batch by batch."""
 
+import collections
 import io
 import tarfile
 import zipfile
@@ -354,6 +355,26 @@ def test_a_paper_tier_composes_plans_and_starts(
     for run in found.runs.values():
         record = execute(composer.config({**run.settings, "data.root": str(root), "results": str(results)}))
         assert (record.id, record.status) == (run.id, "finished")
+
+
+def test_tables_1_and_2_at_tier_paper_start_on_files_of_the_true_format(
+    root, tree, declare, cifar100_files, svhn_files, composer, results
+):
+    """Every row of their columns on ImageNet, CIFAR-100 and SVHN, cut to one update of four images."""
+    declare("cifar100", "cifar-100-python")
+    declare("svhn", "svhn")
+    started = collections.Counter()
+    for number in (1, 2):
+        for run in plan(spec.load(number), "paper", composer).runs.values():
+            name = run.settings["dataset"]
+            if name == "cifar10" or run.settings["seed"]:
+                continue
+            cut = {"budget": "1steps", "evaluate": "1steps", "batch_size": 4, "dataset.valid": 6 if number == 1 else 20}
+            small = {"data.root": str(root), "results": str(results), "model.width": 0.25}
+            record = execute(composer.config({**run.settings, **cut, **small}))
+            assert record.status == "finished", run.settings
+            started[name] += 1
+    assert started == {"imagenet": 7, "cifar100": 4, "svhn": 4}
 
 
 @pytest.mark.parametrize("name", ["inception", "inception_weak"])
