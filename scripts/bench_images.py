@@ -5,7 +5,6 @@ products in the whitening have all. On the CPU updates are measured in the proce
 disturb less.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench_trainer import CLOCK, ON_CUDA, bare_turn, composer_with_noise, trainer_turn, training_of
-from measure import Row, interleaved, ratios, row, show
+from measure import Row, interleaved, options, ratios, row, show
 from normtables.config import Composer
 from normtables.data.prep import prepared
 from normtables.training.run import Training
@@ -167,15 +166,10 @@ PARTS: dict[str, Part] = {"updates": updates, "waiting": waiting, "whitening": w
 
 def main() -> None:
     """Measure the parts that the command line names, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="shows that it works, the numbers mean nothing")
-    options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
-    effort = QUICK if options.quick else FULL
+    asked = options(__doc__, list(PARTS))
+    effort = QUICK if asked.quick else FULL
     with composer_with_noise() as composer:
-        rows = [line for part in options.parts or PARTS for line in PARTS[part](composer, effort)]
+        rows = [line for part in asked.parts for line in PARTS[part](composer, effort)]
     show(f"Images, torch {torch.__version__}, {'CUDA' if ON_CUDA else 'CPU'}, 1 thread", rows)
 
 

@@ -4,7 +4,6 @@ Prints a markdown table; asserts nothing. Variants take turns on one thread; on 
 CPU seconds, which other programs disturb less, and on a CUDA device, where there is one, seconds on the wall.
 """
 
-import argparse
 import csv
 import shutil
 import statistics
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from measure import Row, Times, interleaved, ratios, row, show
+from measure import Row, Times, interleaved, options, ratios, row, show
 from normtables.norms import METHODS, Kit, as_it_is
 
 Layers = dict[str, nn.Module]
@@ -258,23 +257,15 @@ def write_costs(path: Path, rows: list[Row]) -> None:
 
 def main() -> None:
     """Measure the parts that the command line names, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--costs", type=Path, metavar="FILE", help="write the costs of blocks here too, as CSV")
-    parser.add_argument(
-        "--quick", action="store_true", help="small and few: shows that it works, the numbers mean nothing"
-    )
-    options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    asked = options(__doc__, list(PARTS), "costs")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    effort = QUICK if options.quick else FULL
+    effort = QUICK if asked.quick else FULL
     devices = [torch.device(name) for name in ("cpu", *["cuda"] * torch.cuda.is_available())]
-    rows = [line for device in devices for part in options.parts or PARTS for line in PARTS[part](effort, device)]
+    rows = [line for device in devices for part in asked.parts for line in PARTS[part](effort, device)]
     show(f"Normalization, torch {torch.__version__}, 1 thread", rows)
-    if options.costs:
-        write_costs(options.costs, rows)
+    if asked.costs:
+        write_costs(asked.costs, rows)
 
 
 if __name__ == "__main__":

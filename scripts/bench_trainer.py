@@ -4,7 +4,6 @@ Prints a markdown table; asserts nothing. The networks learn noise of the shape 
 CPU their times are the process's CPU seconds, which other programs disturb less; all other times are on the wall.
 """
 
-import argparse
 import contextlib
 import itertools
 import pickle
@@ -28,7 +27,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import ToTensor
 
-from measure import Row, Times, command_times, interleaved, ratios, row, show
+from measure import Row, Times, command_times, interleaved, options, ratios, row, show
 from normtables.config import Composer, facts
 from normtables.data import DATASETS, Dataset, Split
 from normtables.tasks import TASKS
@@ -260,17 +259,10 @@ PARTS = {"overhead": overhead, "formats": formats, "input": input_path, "start":
 
 def main() -> None:
     """Measure the parts that the command line names, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument(
-        "--quick", action="store_true", help="a few updates: shows that it works, the numbers mean nothing"
-    )
-    options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
-    effort = QUICK if options.quick else FULL
+    asked = options(__doc__, list(PARTS))
+    effort = QUICK if asked.quick else FULL
     with composer_with_noise() as composer:
-        rows = [line for part in options.parts or PARTS for line in PARTS[part](composer, effort)]
+        rows = [line for part in asked.parts for line in PARTS[part](composer, effort)]
     show(f"Trainer, torch {torch.__version__}, {'CUDA' if ON_CUDA else 'CPU'}, 1 thread", rows)
 
 

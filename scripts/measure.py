@@ -1,5 +1,6 @@
 """What the benchmarks share: interleaved timing and a markdown table of what came out."""
 
+import argparse
 import os
 import platform
 import random
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 Times = list[float]  # seconds, one for each round
 
@@ -63,6 +65,20 @@ def command_times(words: Sequence[str], rounds: int) -> Times:
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
     return times
+
+
+def options(about: str | None, parts: Sequence[str], *more: str) -> argparse.Namespace:
+    """What the command line asks for: `parts` (all by default), `quick`, and a path for each name in `more`."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="shows that it works, the numbers mean nothing")
+    for name in more:
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write the {name} here too, as CSV")
+    found = parser.parse_args()
+    if unknown := set(found.parts) - set(parts):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(parts)}")
+    found.parts = found.parts or list(parts)
+    return found
 
 
 def show(title: str, rows: Sequence[Row]) -> None:
