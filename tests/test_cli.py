@@ -189,6 +189,13 @@ def test_stale_lists_records_of_another_version(tmp_path, quick, capsys):
     assert f"{record['id']}  norm bn is of version 0, now 1" in capsys.readouterr().out
 
 
+def test_a_plan_tells_what_decoded_images_take(tmp_path, capsys):
+    dispatch(["plan", "1", "--tier", "paper", "--results", str(tmp_path)])
+    assert capsys.readouterr().out.strip().endswith("up to 261.7 GB kept in the data root's .cache")
+    dispatch(["plan", "1", "--tier", "smoke", "--results", str(tmp_path)])
+    assert ".cache" not in capsys.readouterr().out
+
+
 def test_long_plans_ask_first(monkeypatch):
     from normtables.commands import confirm
 

@@ -89,21 +89,22 @@ def needs(found: Plan, frame: pd.DataFrame, store: Store) -> str:
     seconds, unknown = todo["seconds"].sum(), int(todo["seconds"].isna().sum())
     text = f"to run: {len(todo)} runs, {clock(seconds)} on one worker"
     text += f" and {unknown} runs of unknown length" if unknown else ""
-    return (
-        f"{text}; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {downloads(found) / 1e6:.0f} MB to download"
-    )
+    loads, kept = space(found)
+    text += f"; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {loads / 1e6:.0f} MB to download"
+    return text + (f"; up to {kept / 1e9:.1f} GB kept in the data root's .cache" if kept else "")
+
+
+def space(found: Plan) -> tuple[int, int]:
+    """Bytes that a plan's data sets still load, as far as the default data root can tell, and may keep in its .cache."""
+    names = {str(run.facts["dataset"]["name"]) for run in found.runs.values()}
+    loads = sum(files.download_bytes(name, default_root()) for name in names)
+    return loads, sum(map(files.kept_bytes, names))
 
 
 def run_bytes(store: Store) -> float:
     """The mean size of the newest runs' folders in bytes, 20 kB where there is none."""
     sizes = [sum(p.stat().st_size for p in store.folder(run).iterdir()) for run in store.ids()[:20]]
     return sum(sizes) / len(sizes) if sizes else 20_000.0
-
-
-def downloads(found: Plan) -> int:
-    """The bytes that a plan's data sets still need, as far as the default data root can tell."""
-    names = {str(run.facts["dataset"]["name"]) for run in found.runs.values()}
-    return sum(files.download_bytes(name, default_root()) for name in names)
 
 
 def table_command(options: Namespace) -> int:
@@ -147,16 +148,16 @@ def make_missing(
     frame = summary(found, store)
     count = f"{len(todo)} of {len(found.runs)} runs to make on {workers} workers"
     say(f"Table {found.spec.table}, tier {found.tier}: {count}")
-    confirm(frame["seconds"].sum() / workers, downloads(found), needs(found, frame, store), options.yes)
+    confirm(frame["seconds"].sum() / workers, sum(space(found)), needs(found, frame, store), options.yes)
     jobs = [Job(run.id, OmegaConf.to_yaml(composer.config({**run.settings, **settings}), resolve=True)) for run in todo]
     with board(len(jobs)) as shown:
         run_all(jobs, workers, shown.tell)
     return shown.failures
 
 
-def confirm(seconds: float, download: float, text: str, yes: bool) -> None:
+def confirm(seconds: float, size: float, text: str, yes: bool) -> None:
     """Ask before more than an hour or a gigabyte; raises UserError where nobody says yes."""
-    if yes or (seconds <= ASK_SECONDS and download <= ASK_BYTES):
+    if yes or (seconds <= ASK_SECONDS and size <= ASK_BYTES):
         return
     if not sys.stdin.isatty():
         raise UserError(f"{text}: that is more than an hour or a gigabyte; say --yes (make: YES=1) to go ahead")

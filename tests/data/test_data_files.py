@@ -167,6 +167,7 @@ def test_the_default_root(monkeypatch, tmp_path):
 def test_embedded_data_has_no_files(tmp_path):
     assert files.state("digits", tmp_path / "gone") == "embedded"
     assert files.download_bytes("digits", tmp_path / "gone") == 0
+    assert files.kept_bytes("digits") == 0
     for act in (files.locate, files.fetch):
         with pytest.raises(UserError, match="'digits' is embedded"):
             act("digits", tmp_path)

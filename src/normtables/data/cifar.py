@@ -35,6 +35,7 @@ CIFAR10_ARRAYS = (  # uint8: images [N, 32, 32, 3], labels [N], in the order of 
 files.SOURCES["cifar10"] = Source(
     layouts=(Layout("cifar-10-batches-py", CIFAR10_PICKLES), Layout("cifar10", CIFAR10_ARRAYS)),
     download=170_498_071,
+    kept=60_000 * 3_072 * 4,
     licence="A. Krizhevsky, V. Nair, G. Hinton; no licence stated",
     archive=File(
         "cifar-10-python.tar.gz",
@@ -51,6 +52,7 @@ CIFAR100 = (
 files.SOURCES["cifar100"] = Source(
     layouts=(Layout("cifar-100-python", CIFAR100),),
     download=169_001_437,
+    kept=60_000 * 3_072 * 4,
     licence="A. Krizhevsky, V. Nair, G. Hinton; no licence stated",
     archive=File(
         "cifar-100-python.tar.gz",

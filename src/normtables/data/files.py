@@ -52,7 +52,8 @@ class Source:
     """Where a data set's files come from; `fetch` fills the first layout from the archive or the files' URLs.
 
     The archive is unpacked in the folder `into` of the data root. Where nothing can be loaded without an account,
-    `unpack(folder)` fills the layout from what the user has put there.
+    `unpack(folder)` fills the layout from what the user has put there. The first use keeps up to `kept` bytes in the
+    data root's .cache: decoded or prepared images.
     """
 
     layouts: tuple[Layout, ...]
@@ -61,6 +62,7 @@ class Source:
     archive: File | None = None  # holds the first layout's folder; digest "" where its bytes are not stable
     into: str = ""
     unpack: Callable[[Path], None] | None = None
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,12 @@ def download_bytes(name: str, root: Path) -> int:
     """Bytes that `normtables data fetch` would load: 0 for a data set that is embedded or present."""
     found = source(name)
     return 0 if found is None or found.unpack or state(name, root) == "present" else found.download
+
+
+def kept_bytes(name: str) -> int:
+    """Bytes that the first use of a data set may keep in the data root's .cache."""
+    found = source(name)
+    return found.kept if found else 0
 
 
 def listing(root: Path) -> list[dict[str, Any]]:

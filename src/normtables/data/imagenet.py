@@ -196,6 +196,7 @@ def unpack(folder: Path) -> None:
 files.SOURCES["imagenet"] = Source(
     layouts=(Layout("imagenet", groups=(Pictures(),)),),
     download=154_644_969_425,
+    kept=1_331_167 * 3 * 256**2,
     licence="image-net.org: non-commercial research and education only",
     unpack=unpack,
 )

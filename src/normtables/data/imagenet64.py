@@ -45,6 +45,7 @@ ZIPS = (
 files.SOURCES["imagenet64"] = Source(
     layouts=(Layout("imagenet64", ZIPS),),
     download=sum(file.bytes for file in ZIPS),
+    kept=1_331_167 * 3 * 64**2,
     licence="image-net.org: non-commercial research and education only",
 )
 

@@ -23,6 +23,7 @@ SVHN = tuple(
 files.SOURCES["svhn"] = Source(
     layouts=(Layout("svhn", SVHN), Layout("SVHN", SVHN)),
     download=sum(file.bytes for file in SVHN),
+    kept=630_420 * 3_072 * 4,
     licence="Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu, A. Ng; non-commercial use only",
 )
 
