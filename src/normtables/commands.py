@@ -95,7 +95,7 @@ def needs(found: Plan, frame: pd.DataFrame, store: Store) -> str:
 
 
 def space(found: Plan) -> tuple[int, int]:
-    """Bytes that a plan's data sets still load, as far as the default data root can tell, and may keep in its .cache."""
+    """Bytes that a plan's data sets still load, as far as the default data root tells, and may keep in its .cache."""
     names = {str(run.facts["dataset"]["name"]) for run in found.runs.values()}
     loads = sum(files.download_bytes(name, default_root()) for name in names)
     return loads, sum(map(files.kept_bytes, names))
