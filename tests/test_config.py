@@ -241,7 +241,6 @@ def test_the_data_root_is_the_environments_or_in_the_users_cache(composer, monke
             for text in (
                 "10",
                 "epochs",
-                "0epochs",
                 "-1epochs",
                 "10epochs 5steps",
                 "1.2.3steps",
@@ -250,6 +249,7 @@ def test_the_data_root_is_the_environments_or_in_the_users_cache(composer, monke
                 "",
             )
         ],
+        ({"evaluate": "0epochs"}, ["evaluate=0epochs", "a positive number and a unit"]),
     ],
     ids=lambda v: " ".join(f"{k}={x}" for k, x in v.items()) if isinstance(v, dict) else "",
 )
@@ -279,4 +279,5 @@ def test_durations_in_updates():
     assert steps_of("2epochs", "budget", clock) == 118
     assert steps_of("0.5epochs", "budget", clock) == 30
     assert steps_of("0.001epochs", "budget", clock) == 1
+    assert steps_of("0epochs", "budget", clock) == 0
     refused(lambda: steps_of("2epocs", "budget", clock), "budget=2epocs", "step, epoch", "did you mean 'epoch'?")

@@ -17,7 +17,7 @@ ROOMS = {
     "config": {"omegaconf", "hydra"},
     "records": set(),
     "norms": {"torch", "numpy"},
-    "models": {"norms", "torch", "torchvision"},
+    "models": {"norms", "torch", "torchvision", "numpy", "sklearn", "threadpoolctl"},
     "optim": {"config", "torch"},
     "data": {"torch", "torchvision", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "PIL"},
     "tasks": {"data", "norms", "torch"},

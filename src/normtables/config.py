@@ -122,20 +122,23 @@ def require_checkout() -> None:
 
 
 def duration(text: str, what: str) -> tuple[float, str]:
-    """`"100 epochs"` to (100.0, "epoch"); raises UserError for anything but a positive number and one unit."""
+    """`"100 epochs"` to (100.0, "epoch"); raises UserError for anything but a positive number and one unit.
+
+    A budget may be 0: that of a model which is fitted at once.
+    """
     found = re.fullmatch(r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)[ _]*([a-z]+)\s*", str(text))
     amount = float(found[1]) if found else 0.0
-    if not found or amount <= 0 or not math.isfinite(amount):
+    if not found or not (amount or what == "budget") or not math.isfinite(amount):
         raise UserError(f"{what}={text}: write a positive number and a unit, for instance {what}=10epochs")
     return amount, found[2] if found[2] == "s" else found[2].removesuffix("s")
 
 
 def steps_of(text: str, what: str, clock: Mapping[str, int]) -> int:
-    """A duration in updates, at least 1; raises UserError for a unit that the task's clock lacks."""
+    """A duration in updates, at least 1 but for nothing; raises UserError for a unit that the task's clock lacks."""
     amount, unit = duration(text, what)
     if unit not in clock:
         raise UserError(f"{what}={text}: this task counts in {', '.join(clock)}{nearest(unit, clock)}")
-    return max(1, round(amount * clock[unit]))
+    return max(1, round(amount * clock[unit])) if amount else 0
 
 
 def check(cfg: DictConfig) -> None:
@@ -174,7 +177,7 @@ def facts(cfg: DictConfig) -> dict[str, Any]:
     kept = {str(k): plain(v) for k, v in whole.items() if k not in MACHINE and k != "hydra"}
     for key in ("budget", "evaluate"):
         amount, unit = duration(kept[key], key)
-        kept[key] = {unit: plain(amount)}
+        kept[key] = {unit: plain(amount)} if amount else {"step": 0}
     return kept
 
 

@@ -33,7 +33,7 @@ class Board:
 
     def row(self, run: str, step: int, steps: int, row: dict[str, float]) -> None:
         """A run has a new history row."""
-        text = f"{run} {100 * step / steps:3.0f}%  {scores(row)}"
+        text = f"{run} {100 * step / steps if steps else 100:3.0f}%  {scores(row)}"
         if self.bars:
             if run not in self.tasks:
                 self.tasks[run] = self.bars.add_task(text, total=steps)

@@ -223,3 +223,16 @@ def test_runs_index_is_flat(laptop, tmp_path):
     assert list(report.runs_index(Store(tmp_path / "none")).columns) == ["id", "status", "reason", "score"]
     again = report.csv_text(report.runs_index(laptop.store))
     assert len(again.splitlines()) == 26
+
+
+def test_a_table_of_ranks_says_and_draws_them(laptop, monkeypatch, tmp_path):
+    from normtables.tables.ranking import Ranking
+
+    found = Ranking("UCI", {"x": 1.0, "y": 2.5, "z": 2.5}, 9, 8.0, 0.02, 1.1, (("y", "z"),))
+    monkeypatch.setattr(report, "rankings", lambda plan, store: [found])
+    report.write(laptop.plan, laptop.table, laptop.claims, laptop.readings, laptop.store, tmp_path)
+    assert {"ranks.png", "ranks.svg", "figure.png"} <= set(os.listdir(tmp_path))
+    text = (tmp_path / "table.md").read_text()
+    assert "## Ranks over data sets" in text
+    assert "- UCI: 3 rows on 9 data sets; Friedman's statistic 8.00, p 0.02;" in text
+    assert "Ranks over data sets" not in page(laptop)

@@ -230,6 +230,15 @@ def test_summary_estimates_from_similar_finished_runs(spec, composer, tmp_path):
     assert summary(steps, store)["seconds"].tolist() == pytest.approx([7 * 80 / 700] * 4)
 
 
+def test_summary_estimates_fits_by_the_run(spec, composer, tmp_path):
+    """Runs of no updates cost as much as the mean of similar ones, whatever their unit."""
+    made, store = plan(spec(SMALL.replace("3epochs", "0epochs")), "laptop", composer), Store(tmp_path)
+    facts = next(iter(made.runs.values())).facts
+    record(store, "elsewhere", facts, seconds=30.0, steps=0)
+    record(store, "again", facts, seconds=10.0, steps=0)
+    assert summary(made, store)["seconds"].tolist() == [20] * 4
+
+
 def test_a_thousand_runs_compose_only_once_for_each_setting(spec):
     class Counting(Composer):
         count = 0

@@ -144,6 +144,10 @@ class Kit:
         """The norm layer where the network has no nonlinearity behind it."""
         return self.method.norm(channels, dims)
 
+    def act(self) -> nn.Module:
+        """The nonlinearity where a sum comes between the norm layer and it."""
+        return self.method.act(self.activation)
+
     def norm_maxout(self, channels: int, pieces: int, dims: int = 0) -> nn.Sequential:
         """The norm layer and maxout units in the method's order, [n, pieces * channels, ...] to [n, channels, ...].
 

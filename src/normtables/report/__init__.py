@@ -12,6 +12,7 @@ from normtables.report.misprints import errata, errata_markdown
 from normtables.report.provenance import origins
 from normtables.report.runs import runs_index
 from normtables.tables.plan import Plan
+from normtables.tables.ranking import rankings
 
 __all__ = ["csv_text", "errata", "errata_markdown", "put", "runs_index", "write"]
 
@@ -19,20 +20,23 @@ __all__ = ["csv_text", "errata", "errata_markdown", "put", "runs_index", "write"
 def write(
     plan: Plan, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, store: Store, folder: Path
 ) -> list[Path]:
-    """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv, provenance.json; UserError where that fails."""
+    """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv, provenance.json, and ranks.{png,svg} where data sets are
+    ranked; UserError where that fails."""
+    from normtables.report import ranks
     from normtables.report.figure import draw  # what loads matplotlib and scipy is loaded here, not by every command
     from normtables.report.grid import grid_of
     from normtables.report.latex import tabulars
     from normtables.report.markdown import page
 
-    grid, sources = grid_of(plan, table), origins(plan, store)
+    grid, sources, ranked = grid_of(plan, table), origins(plan, store), rankings(plan, store)
     return put(
         folder,
         {
             "table.csv": csv_text(table),
-            "table.md": page(plan, grid, claims, readings, sources),
+            "table.md": page(plan, grid, claims, readings, sources, ranked),
             "table.tex": tabulars(grid),
             **draw(grid),
+            **ranks.draw(ranked),
             "claims.csv": csv_text(claims),
             "provenance.json": sources.text(),
         },

@@ -34,12 +34,12 @@ def draw(grid: Grid) -> dict[str, bytes]:
         return images(panels(grid))
 
 
-def images(figure: Figure) -> dict[str, bytes]:
+def images(figure: Figure, name: str = "figure") -> dict[str, bytes]:
     """A figure as PNG and SVG, without a date and byte for byte the same when made again; call it in `plain_style`."""
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "normtables"})
-    return {"figure.png": png.getvalue(), "figure.svg": svg.getvalue()}
+    return {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
 
 
 def panels(grid: Grid) -> Figure:

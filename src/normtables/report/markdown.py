@@ -1,14 +1,16 @@
 """table.md: the table as people read it, with its claims, findings, departures and where its numbers come from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
 from normtables.report.grid import Grid
 from normtables.report.misprints import CLASSES, differs
 from normtables.report.provenance import Origins
+from normtables.report.ranks import lines as rank_lines
 from normtables.report.text import markdown, markdown_table
 from normtables.tables.plan import Plan
+from normtables.tables.ranking import Ranking
 from normtables.tables.spec import TableSpec
 from normtables.tables.wording import decimals, number, published
 
@@ -20,11 +22,19 @@ SMOKE = "**Tier smoke: this shows only that everything runs. The numbers mean no
 CELL = "A cell is survey / source / ours ± standard deviation (runs); – where one of the first two is not known."
 
 
-def page(plan: Plan, grid: Grid, claims: pd.DataFrame, readings: pd.DataFrame, origins: Origins) -> str:
+def page(
+    plan: Plan,
+    grid: Grid,
+    claims: pd.DataFrame,
+    readings: pd.DataFrame,
+    origins: Origins,
+    rankings: Sequence[Ranking] = (),
+) -> str:
     """The whole of table.md."""
     sections = {
         "": opening(plan),
         "Table": table_lines(plan, grid),
+        "Ranks over data sets": rank_lines(rankings),
         "Claims": claim_lines(claims),
         "Readings of the source": reading_lines(plan.spec, readings),
         "Departures from the source": departures(plan.spec, plan.tier),

@@ -16,7 +16,6 @@ from normtables.tables.plan import Cell, Member, Plan, Point
 from normtables.tables.reading import History, Rule, best_row, read
 
 RANKED = ("rank_difference", "relative_rank_difference")
-FEWEST_SETS = 6  # data sets below which no p-value is printed
 
 Piece = tuple[Member, float, str]  # a chosen run, its value and status
 
@@ -256,20 +255,6 @@ def scores(read_cells: Mapping[str, Sequence[Piece]], column: Column) -> dict[st
             cell = values.setdefault(repr(member.repeat), {}).setdefault(row, {})
             cell[repr(member.over)] = worst if state == "diverged" else value
     return {repeat: pd.DataFrame(cells) for repeat, cells in values.items()}
-
-
-def against_best(sources: Sources, column: Column) -> dict[str, float]:
-    """Row -> p-value of Wilcoxon's test over the data sets (means over repeats) against the row with the best rank."""
-    read_cells = {cell.row: CellReader(sources, column, cell).all() for cell in cells_of(sources, column)}
-    frames = list(scores(read_cells, column).values())
-    if not frames or any(frame.isna().to_numpy().any() for frame in frames):
-        return {}
-    mean = sum(frames[1:], start=frames[0]) / len(frames)
-    usable = mean[~mean.isin([math.inf, -math.inf]).any(axis=1)]
-    if len(usable) < FEWEST_SETS:
-        return {}
-    best = stats.average_ranks(mean, column.better).idxmin()
-    return {str(row): stats.wilcoxon(list(usable[row]), list(usable[best])) for row in mean if row != best}
 
 
 def relative(folded: Mapping[str, Sequence[Outcome]], column: Column) -> dict[str, list[Outcome]]:

@@ -168,13 +168,13 @@ def kind(known: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def rates(store: Store) -> dict[tuple[str, ...], float]:
-    """Seconds per unit of budget, by kind and unit, over all finished runs of the store."""
+    """Seconds per unit of budget, by kind and unit ("run" where it is nothing), over all finished runs of the store."""
     spent: dict[tuple[str, ...], tuple[float, float]] = {}
     for record in store.records():
         seconds, steps = record.facts.get("seconds", 0.0), record.facts.get("steps", 0)
-        if record.status != "finished" or not seconds or not steps:
+        if record.status != "finished" or not seconds:
             continue
-        for unit, amount in {**record.config.get("budget", {}), "step": steps}.items():
+        for unit, amount in ({**record.config.get("budget", {}), "step": steps} if steps else {"run": 1}).items():
             key = (*kind(record.config), unit)
             before = spent.get(key, (0.0, 0.0))
             spent[key] = (before[0] + seconds, before[1] + amount)
@@ -184,8 +184,8 @@ def rates(store: Store) -> dict[tuple[str, ...], float]:
 def estimate(run: PlannedRun, known: Mapping[tuple[str, ...], float]) -> float | None:
     """Seconds a run may take on one worker, from similar finished runs; None where there is none."""
     [(unit, amount)] = run.facts["budget"].items()
-    rate = known.get((*kind(run.facts), unit))
-    return None if rate is None else rate * amount
+    rate = known.get((*kind(run.facts), unit if amount else "run"))
+    return None if rate is None else rate * (amount or 1)
 
 
 def summary(plan: Plan, store: Store) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """What is learned and how it is scored."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -29,6 +29,14 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics named `split/name`; the caller has entered evaluation mode."""
+
+
+@runtime_checkable
+class Whole(Protocol):
+    """A task that can give all its training examples at once, to a model that is fitted instead of trained."""
+
+    def examples(self) -> tuple[Tensor, Tensor]:
+        """Inputs [n, ...] and classes [n]; raises UserError where they are not in memory."""
 
 
 TASKS: Registry[Task] = Registry("task", "normtables.tasks")

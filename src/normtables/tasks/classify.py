@@ -52,6 +52,13 @@ class Classify:
         for number, chosen in drawn(self.order, self.clock["epoch"], self.batch_size, step):
             yield augmented(self.augment, inputs, chosen, self.seed, number), targets.index_select(0, chosen)
 
+    def examples(self) -> Batch:
+        """All training examples, for a model that is fitted; raises UserError for images that lie on disk."""
+        inputs = self.data.train.inputs
+        if not isinstance(inputs, Tensor):
+            raise UserError("a model that is fitted at once needs its data in memory; these images are read from disk")
+        return inputs, self.data.train.targets
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy, nats per example."""
         inputs, targets = batch

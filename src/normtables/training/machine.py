@@ -62,7 +62,7 @@ def keep_memory() -> None:
 @cache
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    installed = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    installed = {name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")}
     return {"normtables": __version__, "python": platform.python_version(), **installed}
 
 

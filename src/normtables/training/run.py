@@ -20,12 +20,13 @@ from normtables.config import Auto, facts, id_of, steps_of
 from normtables.data import load
 from normtables.errors import UserError
 from normtables.models import MODELS, initialise
+from normtables.models.classical import Classical
 from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Record, Store, write_whole
 from normtables.tasks import TASKS, Task
-from normtables.training import machine
+from normtables.training import fitted, machine
 from normtables.training.loop import Diverged, Position, evaluating, train
 
 Row = dict[str, float]
@@ -94,6 +95,7 @@ class Training:
         torch.manual_seed(cfg.seeds.weights)
         self.method = METHODS.build(known["norm"])
         self.model = self.build(cfg)
+        fitted.check(self.model, self.task, self.steps)
         self.optimizer = self.method.optimizer(self.model, OPTIMIZERS.build(known["optim"], self.model))
         hold_lengths(self.model, self.optimizer)
         self.schedule = SCHEDULES.build(known["schedule"], self.task.clock, self.steps)
@@ -143,7 +145,9 @@ class Training:
         return self.result(status, reason)
 
     def pauses(self) -> Iterator[Position]:
-        """The loop, on a stream that begins where the position stands."""
+        """The loop, on a stream that begins where the position stands; a model that is fitted has one pause."""
+        if isinstance(self.model, Classical):
+            return fitted.fitted(self.model, self.task, self.known["seeds"]["weights"], self.position)
         self.stream = self.task.batches(self.model, self.position.step)
         return train(
             self.task, self.stream, self.model, self.optimizer, self.factor, self.steps, self.every, self.position
@@ -164,7 +168,7 @@ class Training:
         units = {unit: step / steps for unit, steps in self.task.clock.items() if unit != "step"}
         rate = self.optimizer.param_groups[0]["lr"]
         row = {"step": step, **units, "seconds": round(self.seconds(), 3), "lr": rate}
-        row |= {"train/loss": self.position.mean_loss(), **scores}
+        row |= ({"train/loss": self.position.mean_loss()} if self.steps else {}) | scores
         if step < self.steps and self.schedule(step, [*self.rows, row]) == 0:
             self.position.stopped = True
             row |= self.scores(last=True)
