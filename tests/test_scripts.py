@@ -54,6 +54,17 @@ def test_image_bench_prints_every_measure_and_the_aims_of_the_project():
     }
 
 
+def test_tabular_bench_prints_every_measure():
+    found = table(bench("bench_tabular.py", "--quick"))
+    networks = [f"fnn, {norm}, depth 2, width 16, batch 64" for norm in ("bn", "snn")]
+    measures = ("updates a second", "trainer over bare loop", "share of the peak")
+    assert list(found) == [
+        *(f"{measure}, {name}" for name in networks for measure in measures),
+        *(f"a fit of {name}, 100 examples of 64 features, 10 classes" for name in ("svm", "naive_bayes")),
+    ]
+    assert {cells[0] for cells in found.values()} == {""}
+
+
 def test_trainer_bench_prints_every_measure_and_the_aims_of_the_project():
     found = table(bench("bench_trainer.py", "--quick"))
     aims = {what: cells[0] for what, cells in found.items() if cells[0]}
