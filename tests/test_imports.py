@@ -19,7 +19,7 @@ ROOMS = {
     "norms": {"torch", "numpy"},
     "models": {"norms", "torch", "torchvision", "numpy", "sklearn", "threadpoolctl"},
     "optim": {"config", "torch"},
-    "data": {"torch", "torchvision", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "PIL"},
+    "data": {"torch", "torchvision", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "PIL", "rdkit"},
     "tasks": {"data", "norms", "torch"},
     "training": {"config", "records", "norms", "models", "optim", "data", "tasks", "torch", "omegaconf"},
     "tables": {"config", "records", "numpy", "pandas", "scipy", "yaml"},

@@ -96,9 +96,11 @@ def needs(found: Plan, frame: pd.DataFrame, store: Store) -> str:
 
 def space(found: Plan) -> tuple[int, int]:
     """Bytes that a plan's data sets still load, as far as the default data root tells, and may keep in its .cache."""
-    names = {str(run.facts["dataset"]["name"]) for run in found.runs.values()}
-    loads = sum(files.download_bytes(name, default_root()) for name in names)
-    return loads, sum(map(files.kept_bytes, names))
+    used = [run.facts["dataset"] for run in found.runs.values()]
+    wanted = {(str(settings["name"]), files.part_of(settings)) for settings in used}
+    loads = {name: size for name, part in sorted(wanted) if (size := files.download_bytes(name, default_root(), part))}
+    kept = sum(map(files.kept_bytes, {name for name, _ in wanted}))
+    return sum(loads.values()), kept  # the parts of a family come in one download
 
 
 def run_bytes(store: Store) -> float:

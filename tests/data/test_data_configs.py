@@ -84,8 +84,8 @@ def test_every_file_has_a_digest_and_a_way_to_get_it():
     for source in map(files.SOURCES.get, files.SOURCES):
         for layout in source.layouts:
             assert all(len(file.digest) in (32, 64) and file.bytes > 0 for file in layout.files)
-            assert layout.files or layout.groups
-            counted = [group for group in layout.groups if isinstance(group, Folder)]
+            assert layout.files or layout.needed("")
+            counted = [group for group in layout.needed("") if isinstance(group, Folder)]
             assert all(len(group.digest) in (0, 64) and group.files > 0 for group in counted)
         assert source.licence
         assert source.archive or source.unpack or all(file.urls for file in source.layouts[0].files)

@@ -19,7 +19,10 @@ KEPT = 2  # data sets that a process keeps: a pool worker trains many runs on th
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples of one split: inputs float32 [N, ...] (or `pixels.Pixels`, read like one), targets int64 [N]."""
+    """Examples of one split: inputs float32 [N, ...] (or `pixels.Pixels`, read like one), targets int64 [N].
+
+    Of a `Multilabel` set the targets are float32 [N, tasks]: 0, 1, or NaN where nothing is known.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -33,6 +36,15 @@ class Dataset:
     valid: Split
     test: Split
     classes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Multilabel:
+    """The three splits of a data set with a yes-or-no label for each of several tasks; nothing may write."""
+
+    train: Split
+    valid: Split
+    test: Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +67,13 @@ class Recordings:
     classes: int
 
 
-DATASETS: Registry[Dataset | Recordings] = Registry("data set", "normtables.data")
+DATASETS: Registry[Dataset | Multilabel | Recordings] = Registry("data set", "normtables.data")
 """Names to factories `f(root: Path, seed: int, *, ...)`: data root, data seed, the keys of conf/dataset/<name>.yaml."""
 
-_kept: OrderedDict[str, Dataset | Recordings] = OrderedDict()
+_kept: OrderedDict[str, Dataset | Multilabel | Recordings] = OrderedDict()
 
 
-def load(settings: Mapping[str, Any], root: Path, seed: int) -> Dataset | Recordings:
+def load(settings: Mapping[str, Any], root: Path, seed: int) -> Dataset | Multilabel | Recordings:
     """The data set that `settings` (name, version, options; `task` is not looked at) describes, kept for the next call.
 
     Raises UserError for unknown names and settings and for missing or damaged files.

@@ -8,8 +8,8 @@ import os
 import shutil
 import socket
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
@@ -40,11 +40,20 @@ class File:
 
 @dataclass(frozen=True)
 class Layout:
-    """One accepted way to lay a data set's files out: a folder under the data root, files by name or as groups."""
+    """One accepted way to lay a data set's files out: a folder under the data root, files by name or as groups.
+
+    Of a family of data sets, each part has groups of its own.
+    """
 
     folder: str
     files: tuple[File, ...] = ()
     groups: tuple[Group, ...] = ()
+    parts: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
+
+    def needed(self, part: str) -> tuple[Group, ...]:
+        """The groups that a part needs, those of all parts for ""."""
+        chosen = [self.parts[part]] if part else self.parts.values()
+        return (*self.groups, *(group for groups in chosen for group in groups))
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,9 @@ class Source:
     """Where a data set's files come from; `fetch` fills the first layout from the archive or the files' URLs.
 
     The archive is unpacked in the folder `into` of the data root. Where nothing can be loaded without an account,
-    `unpack(folder)` fills the layout from what the user has put there. The first use keeps up to `kept` bytes in the
-    data root's .cache: decoded or prepared images.
+    `unpack(folder)` fills the layout from what the user has put there. Of a family, the option `by` names the part;
+    the parts `embedded` need no files. The first use keeps up to `kept` bytes in the data root's .cache: decoded or
+    prepared images.
     """
 
     layouts: tuple[Layout, ...]
@@ -63,6 +73,8 @@ class Source:
     into: str = ""
     unpack: Callable[[Path], None] | None = None
     kept: int = 0
+    by: str = ""
+    embedded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,8 +109,8 @@ def source(name: str) -> Source | None:
     return SOURCES.get(name)
 
 
-def locate(name: str, root: Path) -> Place:
-    """The first layout of the data set under `root` whose files are all there and whole.
+def locate(name: str, root: Path, part: str = "") -> Place:
+    """The first layout of the data set, or of one part of a family, under `root` whose files are all there and whole.
 
     Raises UserError (a FilesError) that names the file, what is wrong with it and the command that helps.
     """
@@ -108,35 +120,50 @@ def locate(name: str, root: Path) -> Place:
     root = Path(root).expanduser()
     try:
         _check_root(name, root)
-        problems = [(layout, _problem(root, layout)) for layout in found.layouts]
+        problems = [(layout, _problem(root, layout, part)) for layout in found.layouts]
     except OSError as error:
         raise FilesError(f"data set {name!r}: cannot read {error.filename}: {error.strerror}", damaged=True) from error
     for layout, problem in problems:
         if problem is None:
             return Place(root, layout)
-    begun = [problem for layout, problem in problems if problem and _begun(root / layout.folder, layout)]
+    begun = [problem for layout, problem in problems if problem and _begun(root, layout, part)]
     if begun:
         text, damaged = begun[0]
         raise FilesError(f"data set {name!r}: {text}; {_help(name)}", damaged)
-    looked = " and ".join(str(root / layout.folder) for layout in found.layouts)
+    looked = " and ".join(dict.fromkeys(str(root / layout.folder) for layout in found.layouts))
     raise FilesError(f"data set {name!r} is not there: looked in {looked}; {_help(name)}", damaged=False)
 
 
-def state(name: str, root: Path) -> str:
-    """embedded, present, missing or damaged."""
-    if source(name) is None:
+def part_of(settings: Mapping[str, Any]) -> str:
+    """The part of a family that a data set's settings name, "" where it is no family."""
+    found = source(str(settings["name"]))
+    return str(settings[found.by]) if found and found.by else ""
+
+
+def state(name: str, root: Path, part: str = "") -> str:
+    """embedded, present, partial (a family of which only some parts are there), missing or damaged."""
+    found = source(name)
+    if found is None or part in found.embedded:
         return "embedded"
     try:
-        locate(name, root)
+        locate(name, root, part)
     except FilesError as problem:
-        return "damaged" if problem.damaged else "missing"
+        return _lacking(found, root, problem)
     return "present"
 
 
-def download_bytes(name: str, root: Path) -> int:
-    """Bytes that `normtables data fetch` would load: 0 for a data set that is embedded or present."""
+def _lacking(found: Source, root: Path, problem: FilesError) -> str:
+    """The state of a data set with this problem."""
+    if problem.damaged:
+        return "damaged"
+    parts = [(layout, part) for layout in found.layouts for part in layout.parts]
+    return "partial" if any(_problem(Path(root).expanduser(), *pair) is None for pair in parts) else "missing"
+
+
+def download_bytes(name: str, root: Path, part: str = "") -> int:
+    """Bytes that `normtables data fetch` would load: 0 for a data set (or a part) that is embedded or present."""
     found = source(name)
-    return 0 if found is None or found.unpack or state(name, root) == "present" else found.download
+    return 0 if found is None or found.unpack or state(name, root, part) in ("embedded", "present") else found.download
 
 
 def kept_bytes(name: str) -> int:
@@ -156,7 +183,7 @@ def listing(root: Path) -> list[dict[str, Any]]:
                 place = locate(name, root)
                 row["where"] = str(place.root / place.layout.folder)
             except FilesError as problem:
-                row |= {"state": "damaged" if problem.damaged else "missing", "how": str(problem)}
+                row |= {"state": _lacking(found, root, problem), "how": str(problem)}
         rows.append(row)
     return rows
 
@@ -213,18 +240,18 @@ def _by_hand(root: Path, found: Source) -> str:
     return f"you can {what} into {into} by hand, or {OTHER_FOLDER}"
 
 
-def _begun(folder: Path, layout: Layout) -> bool:
-    return any(path.exists() for path in _paths(folder, layout))
+def _begun(root: Path, layout: Layout, part: str) -> bool:
+    return any(path.exists() for path in _paths(root / layout.folder, layout, part))
 
 
-def _paths(base: Path, layout: Layout) -> Iterator[Path]:
+def _paths(base: Path, layout: Layout, part: str = "") -> Iterator[Path]:
     """Where a layout's files lie; those of its groups are the ones that are there."""
     yield from (base / file.path for file in layout.files)
-    for group in layout.groups:
+    for group in layout.needed(part):
         yield from group.found(base)
 
 
-def _problem(root: Path, layout: Layout) -> tuple[str, bool] | None:
+def _problem(root: Path, layout: Layout, part: str) -> tuple[str, bool] | None:
     """What is wrong with the first bad file or group, a damaged one before a missing one."""
     base = root / layout.folder
     paths = [(file, base / file.path) for file in layout.files]
@@ -232,7 +259,7 @@ def _problem(root: Path, layout: Layout) -> tuple[str, bool] | None:
     for file, path in paths:
         if path not in missing and (damage := _damage(root, path, file)):
             return damage, True
-    flaws = [flaw for group in layout.groups if (flaw := group.flaw(root, base))]
+    flaws = [flaw for group in layout.needed(part) if (flaw := group.flaw(root, base))]
     absent = [(f"{path} is missing", False) for path in missing]
     return next((flaw for flaw in flaws if flaw[1]), (*absent, *flaws, None)[0])
 

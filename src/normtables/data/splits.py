@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normtables.data import Dataset, Split
+from normtables.data import Dataset, Multilabel, Split
 from normtables.errors import UserError
 
 Indices = NDArray[np.int64]
@@ -78,7 +78,13 @@ def dataset(parts: Sequence[Arrays], classes: int) -> Dataset:
     return Dataset(train, valid, test, classes)
 
 
-def _split(inputs: NDArray[np.float32], targets: NDArray[Any]) -> Split:
+def multilabel(parts: Sequence[Arrays]) -> Multilabel:
+    """Training, validation and test (inputs, targets [N, tasks] with NaN for missing labels) as tensors."""
+    train, valid, test = (_split(*part, np.float32) for part in parts)
+    return Multilabel(train, valid, test)
+
+
+def _split(inputs: NDArray[np.float32], targets: NDArray[Any], kind: type = np.int64) -> Split:
     import torch  # here, so that listing data sets stays free of torch
 
-    return Split(torch.from_numpy(np.ascontiguousarray(inputs)), torch.from_numpy(targets.astype(np.int64)))
+    return Split(torch.from_numpy(np.ascontiguousarray(inputs)), torch.from_numpy(targets.astype(kind)))
