@@ -39,6 +39,7 @@ NEUTRAL: dict[str, Any] = {
     "norm.flow": True,
     "norm.noise": "alpha",
     "model.dropout": 0,
+    "optim.clip": None,
     "dataset.task.batches": "shuffled",
     "dataset.task.gap": 0,
     "dataset.task.augment": "none",

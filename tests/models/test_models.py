@@ -26,8 +26,27 @@ class Case:
     least: Mapping[str, Any]
     sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)  # as a task says them
 
+    axis = 0  # along which examples lie
+
     def batch(self, n: int = N) -> torch.Tensor:
-        return torch.randn(n, *self.sizes["inputs"])
+        return torch.randn(n, *self.sizes["inputs"], dtype=torch.float64)
+
+    def shape(self, n: int = N) -> tuple[int, ...]:
+        return (n, self.sizes["outputs"])
+
+
+@dataclass(frozen=True)
+class Texts(Case):
+    """Symbols [time, n] to scores [time, n, symbols]."""
+
+    sizes: Mapping[str, Any] = field(default_factory=lambda: {"inputs": (4,), "outputs": 5, "streams": N})
+    axis = 1
+
+    def batch(self, n: int = N) -> torch.Tensor:
+        return torch.randint(self.sizes["outputs"], (*self.sizes["inputs"], n))
+
+    def shape(self, n: int = N) -> tuple[int, ...]:
+        return (*self.sizes["inputs"], n, self.sizes["outputs"])
 
 
 # a model that is added later gets a line here
@@ -89,6 +108,10 @@ CASES = {
         {"depth": 1, "width": 1, "block": "rectangular_2", "dropout": 0.0},
     ),
 }
+CASES["lstm"] = Texts(
+    {"size": "medium", "layers": 2, "width": 0.01, "dropout": None},
+    {"size": "large", "layers": 1, "width": 0.0001, "dropout": 0.0},
+)
 # classical models have no layers: tests/models/test_classical.py
 NETWORKS = [name for name, entry in MODELS.items() if entry.factory.__module__ != "normtables.models.classical"]
 PAIRS = list(itertools.product(NETWORKS, METHODS))
@@ -120,13 +143,14 @@ def test_every_line_is_a_model():
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_forward_and_backward(model, norm, size, training):
     case = case_of(model)
-    net = build(model, norm, **getattr(case, size))
+    net = build(model, norm, **getattr(case, size)).double()
     net(case.batch())
     net.train(training)
     outputs = net(case.batch())
-    assert outputs.shape == (N, case.sizes["outputs"])
+    assert outputs.shape == case.shape()
     assert torch.isfinite(outputs).all()
-    nn.functional.cross_entropy(outputs, torch.arange(N) % case.sizes["outputs"]).backward()
+    rows = outputs.flatten(0, -2)
+    nn.functional.cross_entropy(rows, torch.arange(len(rows)) % case.sizes["outputs"]).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, f"{name} is not part of the network"
         assert torch.isfinite(parameter.grad).all(), name
@@ -143,10 +167,10 @@ def test_two_draws_by_one_seed_are_one_network(model, norm):
 @pytest.mark.parametrize(("model", "norm"), PAIRS)
 def test_evaluation_is_a_function_of_each_example(model, norm):
     net, case = build(model, norm).double(), case_of(model)
-    net(case.batch().double())
+    net(case.batch())
     net.eval()
-    x = case.batch().double()
-    torch.testing.assert_close(net(x), torch.cat([net(one[None]) for one in x]))
+    x = case.batch()
+    torch.testing.assert_close(net(x), torch.cat([net(one) for one in x.split(1, case.axis)], case.axis))
 
 
 @pytest.mark.parametrize("widths", [[], [3], [6, 4, 5]])

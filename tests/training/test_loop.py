@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from normtables.tasks import MeanLoss
 from normtables.training import loop
 from normtables.training.loop import Diverged, Position, evaluating, train
 
 
-class Toy:
+class Toy(MeanLoss):
     """Pull one number towards words: a batch is a word, its loss (w - length)^2 / 2."""
 
     def __init__(self):
@@ -77,12 +78,25 @@ def test_who_stops_a_position_ends_the_loop(model):
 
 def test_the_mean_loss_is_that_of_the_updates_since_the_last_look(model):
     position, w, means = Position(losses=torch.zeros((), dtype=torch.float64)), by_hand(6), []
-    assert math.isnan(position.mean_loss())
+    assert math.isnan(*position.means())
     for _ in paused(model, 6, 2, position=position):
-        means.append(position.mean_loss())
+        means += position.means()
     losses = [(w[i] - len(WORDS[i % 3])) ** 2 / 2 for i in range(6)]
     assert means == pytest.approx([sum(losses[i : i + 2]) / 2 for i in (0, 2, 4)])
-    assert math.isnan(position.mean_loss())
+    assert math.isnan(*position.means())
+
+
+def test_a_task_may_have_several_numbers_of_an_update_averaged(model):
+    class Powers(Toy):
+        def tally(self, loss):
+            return torch.stack([loss, loss**2])
+
+    position, w, means = Position(losses=torch.zeros((), dtype=torch.float64)), by_hand(6), []
+    for _ in paused(model, 6, 3, position=position, task=Powers()):
+        means.append(position.means())
+    losses = [(w[i] - len(WORDS[i % 3])) ** 2 / 2 for i in range(6)]
+    expected = [[sum(x**k for x in losses[i : i + 3]) / 3 for k in (1, 2)] for i in (0, 3)]
+    assert [x for pair in means for x in pair] == pytest.approx([x for pair in expected for x in pair])
 
 
 def test_the_rate_of_an_update_follows_the_updates_before_it(model):

@@ -95,6 +95,19 @@ def test_plain_sgd(pushes):
         np.testing.assert_allclose(after[key], w - 0.5 * pushes[0][key], rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("clip", [0.5, 1000.0])
+def test_the_norm_of_the_whole_gradient_is_clipped(name, clip, pushes):
+    """Of all parameters together, and before the L2 that the optimizer adds."""
+    before, after = updated(name, pushes, clip=clip)
+    factors = [min(1.0, clip / np.sqrt(sum((g**2).sum() for g in push.values()))) for push in pushes]
+    assert (min(factors) == 1) == (clip == 1000)
+    for key, w in before.items():
+        decay = 0.25 if key in {"0.weight", "3.weight"} else 0.0
+        gradients = [lambda w, g=f * push[key], d=decay: g + d * w for f, push in zip(factors, pushes)]
+        np.testing.assert_allclose(after[key], BY_HAND[name](w, gradients), rtol=1e-5, err_msg=key)
+
+
 def test_frozen_parameters_stay_out():
     net = network()
     net[0].weight.requires_grad_(False)
@@ -112,6 +125,7 @@ def test_frozen_parameters_stay_out():
         ("adam", {"betas": [0.9]}),
         ("adam", {"betas": [0.9, 1.0]}),
         ("sgd", {"momentum": -0.5}),
+        *((name, {"clip": value}) for name in ("sgd", "adam") for value in (0.0, -1.0, float("nan"), float("inf"))),
         ("sgd", {"momentum": 0.0, "nesterov": True}),
     ],
     ids=str,

@@ -67,13 +67,24 @@ class Recordings:
     classes: int
 
 
-DATASETS: Registry[Dataset | Multilabel | Recordings] = Registry("data set", "normtables.data")
+@dataclass(frozen=True, eq=False)
+class Text:
+    """The three splits of a text as numbers of symbols, int64 [N] each, and the symbols (words or characters)."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    symbols: tuple[str, ...]
+
+
+Data = Dataset | Multilabel | Recordings | Text
+DATASETS: Registry[Data] = Registry("data set", "normtables.data")
 """Names to factories `f(root: Path, seed: int, *, ...)`: data root, data seed, the keys of conf/dataset/<name>.yaml."""
 
-_kept: OrderedDict[str, Dataset | Multilabel | Recordings] = OrderedDict()
+_kept: OrderedDict[str, Data] = OrderedDict()
 
 
-def load(settings: Mapping[str, Any], root: Path, seed: int) -> Dataset | Multilabel | Recordings:
+def load(settings: Mapping[str, Any], root: Path, seed: int) -> Data:
     """The data set that `settings` (name, version, options; `task` is not looked at) describes, kept for the next call.
 
     Raises UserError for unknown names and settings and for missing or damaged files.

@@ -56,14 +56,14 @@ def draw_all(model: nn.Module, scheme: Callable[[Tensor], object]) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def draw(layer: nn.Module, scheme: Callable[[Tensor], object]) -> None:
+def draw(layer: nn.Module, scheme: Callable[[Tensor], object], name: str = "weight") -> None:
     """Draw a layer's weight anew by a function that fills a tensor, also where the weight is parametrised."""
-    current = layer.weight
+    current = getattr(layer, name)
     assert isinstance(current, Tensor)
     with torch.no_grad():
         weight = torch.empty_like(current)
         scheme(weight)
-        if is_parametrized(layer, "weight"):
-            layer.weight = weight
+        if is_parametrized(layer, name):
+            setattr(layer, name, weight)
         else:
             current.copy_(weight)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from normtables.errors import UserError
 from normtables.norms import METHODS, Method
 from normtables.norms.bn import bn
-from normtables.norms.recurrent import State, StepLSTM, cell
+from normtables.norms.recurrent import State, StepLSTM, cell, recurrence
 
 Rows = tuple[Tensor, Tensor]  # mean and spread, [..., 1, features] each
 NEWEST = 0.9  # weight of the batch at hand in evaluation="published"
@@ -171,14 +171,9 @@ class FrameWiseLSTM(NormLSTM):
         super().__init__(inputs, hidden, averages)
         self.norm_ih = FrameNorm(4 * hidden, averages, 1.0 if gamma is None else gamma, shift=True)
 
-    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalise all positions at once, then recur."""
-        outputs, weight = [], self.weight_hh_l0.t()
-        for gate in self.norm_ih(gates).unbind():
-            o, c = cell(torch.addmm(gate, h, weight), c)
-            h = o * torch.tanh(c)
-            outputs.append(h)
-        return outputs, h, c
+        return recurrence(self.norm_ih(gates), self.weight_hh_l0, h, c)
 
 
 class PerStepLSTM(NormLSTM):
@@ -193,7 +188,7 @@ class PerStepLSTM(NormLSTM):
         assert self.norm_ih.beta is not None
         nn.init.ones_(self.norm_ih.beta[hidden : 2 * hidden])
 
-    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalise the way in at all positions at once, the rest as the steps come."""
         norms = (self.norm_hh, self.norm_c)
         rows = [list(zip(*norm.rows(len(gates)))) for norm in norms]
@@ -210,7 +205,7 @@ class PerStepLSTM(NormLSTM):
         for norm, statistics in zip(norms, used):
             mean, spread = (torch.stack(part) for part in zip(*statistics))
             norm.keep((mean, spread))
-        return outputs, h, c
+        return torch.stack(outputs), h, c
 
 
 VARIANTS = {"frame_wise": FrameWiseLSTM, "per_step": PerStepLSTM}

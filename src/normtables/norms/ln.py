@@ -44,11 +44,11 @@ class LayerNormLSTM(StepLSTM):
         self.norm_hh = nn.LayerNorm(4 * hidden, epsilon, bias=False)
         self.norm_c = nn.LayerNorm(hidden, epsilon)
 
-    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalise the way in at all positions at once, the rest as the steps come."""
         outputs = []
         for gate in self.norm_ih(gates).unbind():
             o, c = cell(gate + self.norm_hh(functional.linear(h, self.weight_hh_l0)), c)
             h = o * torch.tanh(self.norm_c(c))
             outputs.append(h)
-        return outputs, h, c
+        return torch.stack(outputs), h, c

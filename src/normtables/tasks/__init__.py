@@ -27,6 +27,12 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """One scalar to minimise, a pure function of its arguments."""
 
+    def tally(self, loss: Tensor) -> Tensor:
+        """What of an update's loss is averaged until the next row: the loss itself, or [k] numbers."""
+
+    def trained(self, means: list[float]) -> dict[str, float]:
+        """Metrics named `train/name` from these averages."""
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics named `split/name`; the caller has entered evaluation mode."""
 
@@ -37,6 +43,18 @@ class Whole(Protocol):
 
     def examples(self) -> tuple[Tensor, Tensor]:
         """Inputs [n, ...] and classes [n]; raises UserError where they are not in memory."""
+
+
+class MeanLoss:
+    """Of training a task keeps its mean loss and nothing else."""
+
+    def tally(self, loss: Tensor) -> Tensor:
+        """The loss itself."""
+        return loss
+
+    def trained(self, means: list[float]) -> dict[str, float]:
+        """The mean loss."""
+        return {"train/loss": means[0]}
 
 
 TASKS: Registry[Task] = Registry("task", "normtables.tasks")

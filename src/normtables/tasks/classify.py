@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from normtables.data import Dataset, Split
 from normtables.errors import UserError
-from normtables.tasks import TASKS
+from normtables.tasks import TASKS, MeanLoss
 from normtables.tasks.augment import Augment, augmented, check
 from normtables.tasks.order import by_class, drawn, shuffled
 
@@ -21,7 +21,7 @@ EVALUATED = 10_000  # examples in one forward pass of an evaluation of flat inpu
 EVALUATED_VALUES = 800_000  # input values in one forward pass of an evaluation: wide networks fill memory
 
 
-class Classify:
+class Classify(MeanLoss):
     """Cross-entropy in training; loss, error and accuracy in percent at evaluation, on the valid and test splits."""
 
     score, better = "test/error", "lower"

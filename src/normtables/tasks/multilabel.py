@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from normtables.data import Multilabel, Split
 from normtables.errors import UserError
-from normtables.tasks import TASKS
+from normtables.tasks import TASKS, MeanLoss
 from normtables.tasks.order import drawn, shuffled
 
 Batch = tuple[Tensor, Tensor]
 EVALUATED = 10_000  # examples in one forward pass of an evaluation
 
 
-class Masked:
+class Masked(MeanLoss):
     """Cross-entropy of the known labels; at evaluation the mean area under the ROC curve over the tasks, in percent."""
 
     score, better, chance = "test/auc", "higher", 50.0

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from normtables.data import Clips, Recordings
 from normtables.errors import UserError
-from normtables.tasks import TASKS
+from normtables.tasks import TASKS, MeanLoss
 from normtables.tasks.order import drawn, shuffled
 
 Batch = tuple[Tensor, Tensor]
@@ -40,7 +40,7 @@ class Spliced:
         return self.clips.targets[self.owner[chosen]]
 
 
-class Windows:
+class Windows(MeanLoss):
     """Cross-entropy of windows in training; a recording's class has the largest sum of its windows' log-posteriors."""
 
     score, better = "test/error", "lower"

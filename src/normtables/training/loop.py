@@ -20,18 +20,19 @@ class Diverged(Exception):
 
 @dataclass
 class Position:
-    """Where a training stands: updates done, whether that is all, and the losses since the last row of the history."""
+    """Where a training stands: updates done, whether that is all, and sums over those since the last row."""
 
     step: int = 0
     stopped: bool = False
     losses: Tensor = field(default_factory=lambda: torch.zeros(()))
     counted: int = 0
 
-    def mean_loss(self) -> float:
-        """The mean training loss since the last call (NaN where there was no update), and start anew."""
-        mean = self.losses.item() / self.counted if self.counted else float("nan")
+    def means(self) -> list[float]:
+        """The means over the updates since the last call (NaN where there was no update), and start anew."""
+        sums = self.losses.flatten().tolist()
+        found = [value / self.counted if self.counted else float("nan") for value in sums]
         self.losses, self.counted = torch.zeros_like(self.losses), 0
-        return mean
+        return found
 
 
 def train(
@@ -60,11 +61,11 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        position.losses += loss.detach()
+        position.losses = position.losses + task.tally(loss.detach())
         position.counted += 1
         position.step += 1
         if position.step % STOP == 0 or position.step % every == 0 or position.step == steps:
-            if not torch.isfinite(position.losses):
+            if not torch.isfinite(position.losses).all():
                 raise Diverged(f"the training loss was not finite by update {position.step}")
             yield position
 

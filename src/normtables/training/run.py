@@ -168,7 +168,7 @@ class Training:
         units = {unit: step / steps for unit, steps in self.task.clock.items() if unit != "step"}
         rate = self.optimizer.param_groups[0]["lr"]
         row = {"step": step, **units, "seconds": round(self.seconds(), 3), "lr": rate}
-        row |= ({"train/loss": self.position.mean_loss()} if self.steps else {}) | scores
+        row |= (self.task.trained(self.position.means()) if self.steps else {}) | scores
         if step < self.steps and self.schedule(step, [*self.rows, row]) == 0:
             self.position.stopped = True
             row |= self.scores(last=True)
