@@ -155,7 +155,10 @@ def test_reproduce_stops_at_ctrl_c(checkout):
         ("test", ["-m pytest"]),
         ("lint", ["-m ruff check .", "-m ruff format --check .", "-m mypy"]),
         ("dashboard", ["-m normtables dashboard"]),
-        ("bench", [f"scripts/bench_{what}.py" for what in ("trainer", "norms", "images", "tabular", "store")]),
+        (
+            "bench",
+            [f"scripts/bench_{what}.py" for what in ("trainer", "norms", "images", "tabular", "lstm", "store")],
+        ),
         ("docs", ["scripts/list_methods.py"]),
         ("reproduce-table-3", ["-m normtables table 3 --run --tier laptop"]),
         ("reproduce", ["-m normtables table 3 --run --tier laptop"]),

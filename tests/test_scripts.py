@@ -80,6 +80,15 @@ def test_trainer_bench_prints_every_measure_and_the_aims_of_the_project():
         assert found[command][3].startswith("torch not loaded")
 
 
+def test_lstm_bench_prints_every_measure():
+    found = table(bench("bench_lstm.py", "--quick"))
+    methods = {"frame-wise BN": "at most 2.0", "recurrent BN": "", "LN": ""}
+    aims = {f"layer over torch's, [20, 32, 10], {name}": aim for name, aim in methods.items()}
+    aims |= {f"update over the plain one's, small, 50 words, {name}": aim for name, aim in methods.items()}
+    aims["trainer over bare loop, small"] = "at most 1.10"
+    assert {what: cells[0] for what, cells in found.items()} == aims
+
+
 def test_store_bench_prints_every_measure():
     found = table(bench("bench_store.py", "--quick"))
     aims = {what: cells[0] for what, cells in found.items() if cells[0]}
