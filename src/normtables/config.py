@@ -40,6 +40,7 @@ NEUTRAL: dict[str, Any] = {
     "norm.noise": "alpha",
     "model.dropout": 0,
     "optim.clip": None,
+    "schedule.start": None,
     "dataset.task.batches": "shuffled",
     "dataset.task.gap": 0,
     "dataset.task.augment": "none",

@@ -151,6 +151,13 @@ def test_step_falls_after_every_so_many_updates():
     assert [schedule(done, []) for done in (0, 117, 118, 235, 236)] == [1, 1, 0.5, 0.5, 0.25]
 
 
+def test_step_may_begin_elsewhere():
+    late = {"name": "step", "every": "1epochs", "factor": 0.5, "start": "3epochs"}
+    schedule, length = SCHEDULES.build(late, CLOCK, 1000), CLOCK["epoch"]
+    rates = [schedule(done, []) for done in (0, 3 * length - 1, 3 * length, 4 * length - 1, 4 * length)]
+    assert rates == [1, 1, 0.5, 0.5, 0.25]
+
+
 def test_exponential_falls_smoothly():
     schedule = SCHEDULES.build({"name": "exponential", "every": "2epochs", "factor": 0.25}, CLOCK, 1000)
     assert [schedule(done, []) for done in (0, 59, 118, 236)] == pytest.approx([1, 0.5, 0.25, 0.0625])

@@ -20,12 +20,16 @@ def constant(clock: Mapping[str, int], steps: int) -> Schedule:
 
 
 @SCHEDULES.register("step")
-def step(clock: Mapping[str, int], steps: int, *, every: str, factor: float) -> Schedule:
-    """Multiply the learning rate by `factor` after every `every`, a duration such as "10epochs"."""
+def step(clock: Mapping[str, int], steps: int, *, every: str, factor: float, start: str | None = None) -> Schedule:
+    """Multiply the learning rate by `factor` after `start` and after every further `every`, durations as "10epochs".
+
+    start: null is the same as `every`.
+    """
     if not factor > 0:
         raise UserError(f"schedule.factor={factor}: a number above 0")
     length = period(every, "schedule.every", clock, steps)
-    return lambda done, rows: factor ** (done // length)
+    first = period(start, "schedule.start", clock, steps) if start else length
+    return lambda done, rows: factor ** max(0, (done - first) // length + 1)
 
 
 @SCHEDULES.register("exponential")
