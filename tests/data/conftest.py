@@ -50,6 +50,12 @@ def described(path, urls=()):
     return File(path.name, len(content), kind(content).hexdigest(), tuple(f"{u}/{path.name}" for u in urls))
 
 
+@pytest.fixture
+def describe():
+    """`described`, for tests of data sets with several layouts."""
+    return described
+
+
 def write_idx(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)

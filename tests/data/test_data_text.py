@@ -26,10 +26,8 @@ def spelled(data, name):
 
 
 @pytest.fixture(params=["simple-examples/data", "ptb", "ptb, packed"])
-def ptb_files(request, root, monkeypatch):
+def ptb_files(request, root, monkeypatch, describe):
     """Mikolov's files in each of the places they may lie in."""
-    from conftest import described
-
     folder = request.param.removesuffix(", packed")
     (root / folder).mkdir(parents=True)
     paths = []
@@ -40,7 +38,7 @@ def ptb_files(request, root, monkeypatch):
         else:
             paths.append(root / folder / f"ptb.{name}.txt")
             paths[-1].write_text(content)
-    layouts = (Layout("elsewhere", (described(paths[0]),)), Layout(folder, tuple(map(described, paths))))
+    layouts = (Layout("elsewhere", (describe(paths[0]),)), Layout(folder, tuple(map(describe, paths))))
     monkeypatch.setitem(files.SOURCES, "ptb", Source(layouts, 123, "none"))
 
 
