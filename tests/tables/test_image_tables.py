@@ -1,4 +1,4 @@
-"""Tables 1 and 2: what their rows differ in, and that compared rows get the same budget."""
+"""Tables 1, 2 and 9: what their rows differ in, and that compared rows get the same budget."""
 
 import itertools
 import math
@@ -74,3 +74,28 @@ def test_what_the_rows_of_table_2_differ_in(composer, tier):
             assert known["dataset"]["prep"] == "global"
         if row != "Maxout":
             assert known["optim"]["lr"] == (0.02 if column == "CIFAR-100" or tier != "paper" else 0.1)
+
+
+@pytest.mark.parametrize(("tier", "column"), [("short", "MNIST"), ("laptop", "digits"), ("paper", "MNIST")])
+def test_what_the_rows_of_table_9_differ_in(composer, tier, column):
+    """Only NIN's rate and weights are reduced with its width, and maxout's weights on the digits."""
+    cells = {row: known for (row, name), known in facts_of(composer, 9, tier).items() if name == column}
+    reduced = tier != "paper"
+    assert {row: known["optim"]["lr"] for row, known in cells.items()} == {
+        "maxout": 0.05,
+        "NIN": 0.02 if reduced else 0.1,
+        "RCNN-160": 0.01,
+        "RCNN-96": 0.01,
+        "MIM": 0.5,
+    }
+    assert {row: known["init"] for row, known in cells.items()} == {
+        "maxout": "glorot_uniform" if column == "digits" else "torch",
+        "NIN": "he_normal" if reduced else "torch",
+        "RCNN-160": "lecun_normal",
+        "RCNN-96": "lecun_normal",
+        "MIM": "torch",
+    }
+    decay = cells["maxout"]["schedule"]
+    assert decay["every"] == "25000steps"
+    assert decay["factor"] ** (1 / 25_000) == pytest.approx(1 / 1.00004, rel=1e-8)
+    assert {known["norm"]["name"] for row, known in cells.items() if row != "MIM"} == {"none"}
