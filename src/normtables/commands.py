@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from normtables.config import MACHINE, Composer
-from normtables.data import files
+from normtables.data import fetching, files
 from normtables.errors import UserError, lookup
 from normtables.places import EXPERIMENTS, default_root
 from normtables.pool import Job, default_jobs, run_all
@@ -212,7 +212,7 @@ def data_command(options: Namespace) -> int:
     root = Path(options.root).expanduser() if options.root else default_root()
     if options.action == "fetch":
         for name in options.names:
-            files.fetch(name, root)
+            fetching.fetch(name, root)
             say(f"{name}: {files.state(name, root)}")
         return 0
     listing = files.listing(root)

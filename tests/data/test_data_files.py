@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from normtables.data import DATASETS, derived, files, load
+from normtables.data import DATASETS, derived, fetching, files, load
 from normtables.errors import UserError
 from normtables.places import default_root
 
@@ -168,13 +168,13 @@ def test_embedded_data_has_no_files(tmp_path):
     assert files.state("digits", tmp_path / "gone") == "embedded"
     assert files.download_bytes("digits", tmp_path / "gone") == 0
     assert files.kept_bytes("digits") == 0
-    for act in (files.locate, files.fetch):
+    for act in (files.locate, fetching.fetch):
         with pytest.raises(UserError, match="'digits' is embedded"):
             act("digits", tmp_path)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(tmp_path):
-    for act in (files.locate, files.state, files.fetch, files.download_bytes):
+    for act in (files.locate, files.state, fetching.fetch, files.download_bytes):
         with pytest.raises(UserError, match="no data set 'minst'; did you mean 'mnist'"):
             act("minst", tmp_path)
 
@@ -198,7 +198,7 @@ def test_fetch_tries_the_next_url_and_replaces_what_is_broken(root, declare, mni
     declare("mnist", "MNIST/raw", urls=(f"{url}/nothing", url))
     shutil.copytree(root / "MNIST" / "raw", folder, dirs_exist_ok=True)
     (root / "MNIST" / "raw" / IMAGES).write_bytes(b"broken")
-    place = files.fetch("mnist", root)
+    place = fetching.fetch("mnist", root)
     assert place.path(IMAGES).read_bytes() == (folder / IMAGES).read_bytes()
     assert [p.name for p in root.iterdir()] == ["MNIST"]
 
@@ -210,7 +210,7 @@ def test_fetch_refuses_a_wrong_file(root, declare, mnist_files, server):
     shutil.copytree(root / "MNIST" / "raw", folder, dirs_exist_ok=True)
     (folder / IMAGES).write_bytes(b"wrong")
     with pytest.raises(UserError) as error:
-        files.fetch("mnist", root / "other")
+        fetching.fetch("mnist", root / "other")
     assert str(error.value).startswith(f"could not fetch 'mnist' into {root / 'other'}: ")
     assert f"put {IMAGES}, " in str(error.value)
     assert "\n" not in str(error.value)
@@ -225,7 +225,7 @@ def test_fetch_unpacks_an_archive(root, tmp_path, declare, cifar_pickles, server
     digest = hashlib.md5(path.read_bytes()).hexdigest()
     archive = files.File(path.name, path.stat().st_size, digest, (f"{url}/{path.name}",))
     declare("cifar10", "cifar-10-batches-py", archive=archive)
-    files.fetch("cifar10", tmp_path / "new")
+    fetching.fetch("cifar10", tmp_path / "new")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["cifar-10-batches-py"]
     assert load({"name": "cifar10", "valid": 10}, tmp_path / "new", 0).train.inputs.shape == (40, 3, 32, 32)
 
@@ -238,14 +238,14 @@ def test_no_network_is_one_line(root, monkeypatch):
 
     monkeypatch.setattr(utils, "download_url", unreachable)
     with pytest.raises(UserError) as error:
-        files.fetch("kdd99", root)
+        fetching.fetch("kdd99", root)
     assert "Name or service not known" in str(error.value)
     assert f"into {root / 'kdd99'} by hand" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_fetching_what_is_there_downloads_nothing(root, mnist):
-    assert files.fetch("mnist", root).path(IMAGES) == mnist / IMAGES
+    assert fetching.fetch("mnist", root).path(IMAGES) == mnist / IMAGES
 
 
 def test_a_derived_file_appears_whole_or_not_at_all(root):

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from torchvision.datasets import imagenet as torchvision_imagenet
 from torchvision.transforms import functional
 
-from normtables.data import DATASETS, derived, files, imagenet, load
+from normtables.data import DATASETS, derived, fetching, files, imagenet, load
 from normtables.data.pixels import Disk, Pixels
 from normtables.errors import UserError
 from normtables.tables import spec
@@ -236,7 +236,7 @@ def test_fetch_says_where_the_archives_come_from(root):
     with pytest.raises(
         UserError, match=r"needs an account: put ILSVRC2012_img_train\.tar, .* from image-net\.org into"
     ):
-        files.fetch("imagenet", root)
+        fetching.fetch("imagenet", root)
 
 
 def test_fetch_unpacks_the_archives(tree, root, tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_fetch_unpacks_the_archives(tree, root, tmp_path, monkeypatch):
         tar.add(kit.parent, "ILSVRC2012_devkit_t12")
     known = {part: (name, None) for part, (name, _) in torchvision_imagenet.ARCHIVE_META.items()}
     monkeypatch.setattr(torchvision_imagenet, "ARCHIVE_META", known)
-    files.fetch("imagenet", tmp_path / "new")
+    fetching.fetch("imagenet", tmp_path / "new")
     found = build(tmp_path / "new")
     for name in ("train", "valid", "test"):
         assert torch.equal(levels(getattr(found, name)), levels(getattr(expected, name)))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from normtables.config import Composer
-from normtables.data import files, load, speech
+from normtables.data import fetching, files, load, speech
 from normtables.data.files import File, Layout
 from normtables.data.folders import Folder
 from normtables.errors import UserError
@@ -244,6 +244,6 @@ def test_fetch_unpacks_an_archive_without_a_folder_of_its_own(root, commands, mo
     archive = File("a.tar.gz", 1, digest, (f"{url}/a.tar.gz",))
     source = replace(files.SOURCES["speech_commands"], archive=archive)
     monkeypatch.setitem(files.SOURCES, "speech_commands", source)
-    files.fetch("speech_commands", tmp_path / "new")
+    fetching.fetch("speech_commands", tmp_path / "new")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["speech_commands_v0.02"]
     assert load({"name": "speech_commands", **SMALL}, tmp_path / "new", 0).classes == 3
