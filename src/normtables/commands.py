@@ -60,7 +60,7 @@ def plan_command(options: Namespace) -> int:
         axes = ", ".join(f"{key}={value}" for key, value in run["axes"].items())
         place = [" ".join(run["rows"]), "/".join(run["columns"]), " | ".join(run["readings"]), axes]
         say(f"{run['id']}  {run['state']:<11}  {'; '.join(filter(None, place))}")
-    say(needs(found, frame, store))
+    say(needs(frame, space(found), store))
     return 0
 
 
@@ -83,13 +83,13 @@ def stale(record: Record, composer: Composer) -> Iterator[str]:
             yield f"{group} {part['name']} is of version {part['version']}, now {now or 'gone'}"
 
 
-def needs(found: Plan, frame: pd.DataFrame, store: Store) -> str:
-    """Hours, disk and download size of what is still to be made."""
+def needs(frame: pd.DataFrame, size: tuple[int, int], store: Store) -> str:
+    """Hours, disk and download size of what is still to be made; `size` is what `space` says."""
     todo = frame[frame["state"].isin(["failed", "interrupted", "missing"])]
     seconds, unknown = todo["seconds"].sum(), int(todo["seconds"].isna().sum())
     text = f"to run: {len(todo)} runs, {clock(seconds)} on one worker"
     text += f" and {unknown} runs of unknown length" if unknown else ""
-    loads, kept = space(found)
+    loads, kept = size
     text += f"; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {loads / 1e6:.0f} MB to download"
     return text + (f"; up to {kept / 1e9:.1f} GB kept in the data root's .cache" if kept else "")
 
@@ -150,7 +150,8 @@ def make_missing(
     frame = summary(found, store)
     count = f"{len(todo)} of {len(found.runs)} runs to make on {workers} workers"
     say(f"Table {found.spec.table}, tier {found.tier}: {count}")
-    confirm(frame["seconds"].sum() / workers, sum(space(found)), needs(found, frame, store), options.yes)
+    size = space(found)
+    confirm(frame["seconds"].sum() / workers, sum(size), needs(frame, size, store), options.yes)
     jobs = [Job(run.id, OmegaConf.to_yaml(composer.config({**run.settings, **settings}), resolve=True)) for run in todo]
     with board(len(jobs)) as shown:
         run_all(jobs, workers, shown.tell)

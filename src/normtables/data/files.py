@@ -206,9 +206,9 @@ def paths(base: Path, layout: Layout, part: str = "") -> Iterator[Path]:
 def _problem(root: Path, layout: Layout, part: str) -> tuple[str, bool] | None:
     """What is wrong with the first bad file or group, a damaged one before a missing one."""
     base = root / layout.folder
-    paths = [(file, base / file.path) for file in layout.files]
-    missing = [path for _, path in paths if not path.is_file()]
-    for file, path in paths:
+    named = [(file, base / file.path) for file in layout.files]
+    missing = [path for _, path in named if not path.is_file()]
+    for file, path in named:
         if path not in missing and (damage := _damage(root, path, file)):
             return damage, True
     flaws = [flaw for group in layout.needed(part) if (flaw := group.flaw(root, base))]
