@@ -19,8 +19,8 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench_trainer import CLOCK, ON_CUDA, bare_turn, composer_with_noise, trainer_turn, training_of
-from measure import Row, interleaved, options, ratios, row, show
+from bench_trainer import CLOCK, bare_turn, measure, trainer_turn, training_of
+from measure import Row, interleaved, ratios, row
 from normtables.config import Composer
 from normtables.data.prep import prepared
 from normtables.training.run import Training
@@ -164,14 +164,5 @@ Part = Callable[[Composer, Effort], Iterator[Row]]
 PARTS: dict[str, Part] = {"updates": updates, "waiting": waiting, "whitening": whitening}
 
 
-def main() -> None:
-    """Measure the parts that the command line names, all by default."""
-    asked = options(__doc__, list(PARTS))
-    effort = QUICK if asked.quick else FULL
-    with composer_with_noise() as composer:
-        rows = [line for part in asked.parts for line in PARTS[part](composer, effort)]
-    show(f"Images, torch {torch.__version__}, {'CUDA' if ON_CUDA else 'CPU'}, 1 thread", rows)
-
-
 if __name__ == "__main__":
-    main()
+    measure("Images", __doc__, PARTS, (FULL, QUICK))

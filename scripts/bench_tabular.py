@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from bench_images import operations
-from bench_trainer import CLOCK, ON_CUDA, bare_turn, composer_with_noise, finished, trainer_turn, training_of
-from measure import Row, interleaved, options, ratios, row, show
+from bench_trainer import CLOCK, bare_turn, finished, measure, trainer_turn, training_of
+from measure import Row, interleaved, ratios, row
 from normtables.config import Composer
 from normtables.models.classical import Classical
 from normtables.training.run import Training
@@ -124,14 +124,5 @@ Part = Callable[[Composer, Effort], Iterator[Row]]
 PARTS: dict[str, Part] = {"updates": updates, "fits": fits}
 
 
-def main() -> None:
-    """Measure the parts that the command line names, all by default."""
-    asked = options(__doc__, list(PARTS))
-    effort = QUICK if asked.quick else FULL
-    with composer_with_noise() as composer:
-        rows = [line for part in asked.parts for line in PARTS[part](composer, effort)]
-    show(f"Tables of numbers, torch {torch.__version__}, {'CUDA' if ON_CUDA else 'CPU'}, 1 thread", rows)
-
-
 if __name__ == "__main__":
-    main()
+    measure("Tables of numbers", __doc__, PARTS, (FULL, QUICK))

@@ -257,14 +257,14 @@ def start(composer: Composer, effort: Effort) -> Iterator[Row]:
 PARTS = {"overhead": overhead, "formats": formats, "input": input_path, "start": start}
 
 
-def main() -> None:
-    """Measure the parts that the command line names, all by default."""
-    asked = options(__doc__, list(PARTS))
-    effort = QUICK if asked.quick else FULL
+def measure(title: str, about: str | None, parts: Mapping[str, Callable[..., Iterator[Row]]], efforts: Any) -> None:
+    """Measure the parts that the command line names (all by default) with one of the `efforts` (full, quick), on noise;
+    print the table."""
+    asked = options(about, list(parts))
     with composer_with_noise() as composer:
-        rows = [line for part in asked.parts for line in PARTS[part](composer, effort)]
-    show(f"Trainer, torch {torch.__version__}, {'CUDA' if ON_CUDA else 'CPU'}, 1 thread", rows)
+        rows = [line for part in asked.parts for line in parts[part](composer, efforts[asked.quick])]
+    show(f"{title}, torch {torch.__version__}, {'CUDA' if ON_CUDA else 'CPU'}, 1 thread", rows)
 
 
 if __name__ == "__main__":
-    main()
+    measure("Trainer", __doc__, PARTS, (FULL, QUICK))
