@@ -73,9 +73,8 @@ def test_refuses_no_workers():
 
 
 def test_control_c_ends_the_workers_and_leaves_the_run_to_continue(tmp_path):
-    program = [sys.executable, "-m", "normtables", "table", str(table(tmp_path)), "--run", "--jobs", "1"]
     process = subprocess.Popen(
-        [*program, "--tier", "smoke", "--results", str(tmp_path), "runtime.checkpoint=0"],
+        endless(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,9 +91,8 @@ def test_control_c_ends_the_workers_and_leaves_the_run_to_continue(tmp_path):
 
 
 def test_the_worker_of_a_killed_parent_ends_and_its_run_has_not_failed(tmp_path):
-    program = [sys.executable, "-m", "normtables", "table", str(table(tmp_path)), "--run", "--jobs", "1"]
     process = subprocess.Popen(
-        [*program, "--tier", "smoke", "--results", str(tmp_path), "runtime.checkpoint=0"],
+        endless(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,6 +103,12 @@ def test_the_worker_of_a_killed_parent_ends_and_its_run_has_not_failed(tmp_path)
     [folder] = (tmp_path / "runs").iterdir()
     assert Store(tmp_path).state(folder.name) == "interrupted"
     assert not complaint
+
+
+def endless(folder):
+    """The command that makes a table of one endless run, results in the same folder."""
+    words = ["table", str(table(folder)), "--run", "--jobs", "1", "--tier", "smoke", "--results", str(folder)]
+    return [sys.executable, "-m", "normtables", *words, "runtime.checkpoint=0"]
 
 
 def table(folder):
