@@ -18,7 +18,8 @@ from normtables.norms import METHODS
 from normtables.optim import OPTIMIZERS
 from normtables.records import Store
 from normtables.tasks import TASKS
-from normtables.training import run
+from normtables.tasks.classify import Classify
+from normtables.training import checkpoints, run
 from normtables.training.run import Training, execute
 
 KEPT = ["config.yaml", "history.csv", "record.json"]
@@ -188,7 +189,7 @@ def test_killed_right_behind_the_last_write(composer, tmp_path, monkeypatch, las
         for n in ("whole", "torn")
     )
     execute(whole)
-    place = {"history": (run, "append_history"), "checkpoint": (run, "write_bytes"), "record": (Store, "write")}[last]
+    place = {"history": (run, "append_history"), "checkpoint": (checkpoints, "write"), "record": (Store, "write")}[last]
     original = getattr(*place)
 
     def fatal(*args, **kwargs):
@@ -336,3 +337,78 @@ def test_a_killed_processs_half_written_files_are_cleared_away(interrupted):
     checkpoint.with_name("checkpoint.pt.1.part").write_bytes(b"half")
     execute(cfg)
     assert sorted(os.listdir(checkpoint.parent)) == KEPT
+
+
+# tasks with parts and a state of their own
+
+
+class Beside(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.beside = model, torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class Walk(Classify):
+    """Batches are drawn by a walk that is nowhere but here and in a file; a second layer learns beside the network."""
+
+    def extend(self, model):
+        return Beside(model)
+
+    def open(self, folder, saved):
+        self.path = folder / "walk.txt"
+        self.place = saved["place"] if saved else 0
+        self.path.touch()
+
+    def due(self):
+        return self.place % 2 == 1
+
+    def state(self):
+        return {"place": self.place}
+
+    def close(self):
+        self.path.unlink()
+
+    def batches(self, model, step):
+        inputs, targets = self.data.train.inputs, self.data.train.targets
+        while True:
+            self.place = (5 * self.place + 3) % 1001
+            yield inputs[self.place : self.place + 4], targets[self.place : self.place + 4]
+
+    def loss(self, model, batch):
+        return super().loss(model, batch) + model.beside.square()
+
+
+@pytest.fixture
+def walking(small, monkeypatch):
+    """Makes configurations of runs with the task Walk, which save only where the task asks for it."""
+    monkeypatch.setattr(TASKS, "build", lambda settings, data, batch, seed: Walk(data, batch, seed, False, 0, "none"))
+    return lambda **settings: small(budget="9steps", evaluate="1steps", runtime__checkpoint=1e9, **settings)
+
+
+def test_a_task_keeps_its_own_state_and_parts(walking, tmp_path):
+    def stop(name, step, *_):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    whole = execute(walking(runtime__keep_weights=True, results=str(tmp_path / "whole")))
+    torn = walking(runtime__keep_weights=True)
+    with pytest.raises(KeyboardInterrupt):
+        execute(torn, stop)
+    folder = Store(torn.results).folder(run_id(torn))
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert (saved["position"]["step"], saved["task"]) == (5, {"place": (5**5 - 1) // 4 * 3 % 1001})
+    assert (folder / "walk.txt").exists()
+    record = execute(torn)
+    assert record.facts["weights"] == whole.facts["weights"]
+    assert not (folder / "walk.txt").exists()
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    assert 0 < weights["beside"].item() < 3
+
+
+def test_a_run_that_diverges_removes_the_files_of_its_task(walking):
+    cfg = walking(optim__lr=1e30)
+    assert execute(cfg).status == "diverged"
+    assert not (Store(cfg.results).folder(run_id(cfg)) / "walk.txt").exists()

@@ -1,6 +1,7 @@
 """What is learned and how it is scored."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -43,6 +44,31 @@ class Whole(Protocol):
 
     def examples(self) -> tuple[Tensor, Tensor]:
         """Inputs [n, ...] and classes [n]; raises UserError where they are not in memory."""
+
+
+@runtime_checkable
+class Extending(Protocol):
+    """A task that trains more than the network: a classifier of domains, for instance."""
+
+    def extend(self, model: nn.Module) -> nn.Module:
+        """The initialised model with such parts around it, called as it is; their weights come from torch's source."""
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A task with a state of its own that a run must keep: a replay memory, a game half played."""
+
+    def open(self, folder: Path, saved: Mapping[str, Any] | None) -> None:
+        """Begin, or go on from what `state` gave; large data may lie in files of the run's folder."""
+
+    def due(self) -> bool:
+        """Whether the run should be saved soon, whatever the time; asked every few updates."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: tensors, numbers, strings, and lists and dicts of them."""
+
+    def close(self) -> None:
+        """Remove the files; the run is over."""
 
 
 class MeanLoss:

@@ -3,10 +3,8 @@
 import csv
 import hashlib
 import io
-import os
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -25,11 +23,13 @@ from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Record, Store, write_whole
-from normtables.tasks import TASKS, Task
-from normtables.training import fitted, machine
+from normtables.tasks import TASKS, Extending, Lasting, Task
+from normtables.training import checkpoints, fitted, machine
 from normtables.training.loop import Diverged, Position, evaluating, train
 
 Row = dict[str, float]
+CHECKPOINT = "checkpoint.pt"
+
 Report = Callable[[str, int, int, Row], None]  # (run id, updates done, updates in all, newest row)
 
 
@@ -73,7 +73,7 @@ def execute(cfg: DictConfig, report: Report = silent) -> Record:
             store.write(Record(run, "failed", reason, known))
             raise Failed(f"run {run} failed: {reason}; see {folder / 'log.txt'}") from error
         store.write(record)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        training.close()
     return record
 
 
@@ -90,6 +90,9 @@ class Training:
         self.task: Task = TASKS.build(
             known["dataset"]["task"], on(data, self.device, self.dtype), cfg.batch_size, cfg.seeds.order
         )
+        self.saved = checkpoints.read(folder / CHECKPOINT, self.run, self.device)
+        if isinstance(self.task, Lasting):
+            self.task.open(folder, self.saved and self.saved["task"])
         self.steps = steps_of(cfg.budget, "budget", self.task.clock)
         self.every = steps_of(cfg.evaluate, "evaluate", self.task.clock)
         torch.manual_seed(cfg.seeds.weights)
@@ -109,6 +112,8 @@ class Training:
         model = MODELS.build(self.known["model"], Kit(self.method), self.task.sizes)
         initialise(model, cfg.init)
         self.method.init(model)
+        if isinstance(self.task, Extending):
+            model = self.task.extend(model)
         model = model.to(self.device, self.dtype)
         if Auto(cfg.runtime.channels_last) is not Auto.off and len(self.task.sizes["inputs"]) == 3:
             model = model.to(memory_format=torch.channels_last)
@@ -137,7 +142,7 @@ class Training:
             for position in self.pauses():
                 if position.step % self.every == 0 or position.step == self.steps:
                     self.evaluate()
-                if time.perf_counter() - saved >= self.runtime.checkpoint:
+                if time.perf_counter() - saved >= self.runtime.checkpoint or self.due():
                     self.save()
                     saved = time.perf_counter()
         except Diverged as why:
@@ -184,44 +189,46 @@ class Training:
         with evaluating(self.model):
             return self.task.evaluate(self.model)
 
+    def due(self) -> bool:
+        """Whether the task asks for a checkpoint."""
+        return isinstance(self.task, Lasting) and self.task.due()
+
     def save(self) -> None:
         """Write a checkpoint from which the run goes on to the same numbers, bit for bit on the CPU."""
         state = {
             "run": self.run,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "task": self.task.state() if isinstance(self.task, Lasting) else {},
             "position": vars(self.position),
             "rows": self.rows,
             "seconds": self.seconds(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
+        checkpoints.write(self.folder / CHECKPOINT, state)
 
     def resume(self) -> None:
-        """Take up the checkpoint where there is one; raises UserError for one that cannot be read."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
+        """Take up the checkpoint where there is one; raises UserError where it does not fit."""
+        if self.saved is None:
             return
+        state, self.saved = self.saved, None
         try:
-            content = path.read_bytes()
-            body, digest = content[:-4], int.from_bytes(content[-4:])
-            if zlib.crc32(body) != digest:
-                raise ValueError("its checksum is wrong")
-            state = torch.load(io.BytesIO(body), map_location=self.device, weights_only=True)
-            if state["run"] != self.run:
-                raise ValueError(f"it belongs to run {state['run']}")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except Exception as error:
-            raise UserError(f"{path} is damaged ({first_line(error)}); delete it to start the run again") from error
+            raise checkpoints.damaged(self.folder / CHECKPOINT, error) from error
         self.position = Position(**state["position"])
         self.rows, self.before = state["rows"], state["seconds"]
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+
+    def close(self) -> None:
+        """Remove what only an unfinished run needs."""
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        if isinstance(self.task, Lasting):
+            self.task.close()
 
     def result(self, status: str, reason: str) -> Record:
         """The record of the run as it stands."""
@@ -258,11 +265,6 @@ def digest_of(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def line(values: list[Any]) -> str:
     """One line of CSV."""
     out = io.StringIO()
@@ -284,14 +286,3 @@ def append_history(folder: Path, row: Row, first: bool) -> None:
             file.write(text)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}; free space, and the same command goes on") from error
-
-
-def write_bytes(path: Path, body: bytes) -> None:
-    """Write a file with its checksum behind it, in one move."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(body + zlib.crc32(body).to_bytes(4))
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}; free space, and the same command goes on") from error
