@@ -21,7 +21,8 @@ ROOMS = {
     "optim": {"config", "torch"},
     "data": {"torch", "torchvision", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "PIL", "rdkit"},
     "tasks": {"data", "norms", "torch"},
-    "training": {"config", "records", "norms", "models", "optim", "data", "tasks", "torch", "omegaconf"},
+    "trackers": {"records", "wandb"},
+    "training": {"config", "records", "norms", "models", "optim", "data", "tasks", "trackers", "torch", "omegaconf"},
     "tables": {"config", "records", "numpy", "pandas", "scipy", "yaml"},
     "report": {"tables", "records", "pandas", "matplotlib"},
 }

@@ -16,6 +16,7 @@ from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.places import CONF
 from normtables.registry import Registry, check_options, fits
 from normtables.tasks import TASKS
+from normtables.trackers import TRACKERS
 
 ROOMS = {
     "norm": METHODS,
@@ -24,6 +25,7 @@ ROOMS = {
     "task": TASKS,
     "optim": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "tracker": TRACKERS,
 }
 VERSIONED = ("norm", "model", "dataset", "task")
 FILES = [(group, path) for group in ROOMS for path in sorted((CONF / group).glob("*.yaml"))]

@@ -1,4 +1,4 @@
-"""The command line: `normtables run | plan | table | runs | compare | errata | data`."""
+"""The command line: `normtables run | plan | table | runs | compare | publish | errata | data`."""
 
 import argparse
 import importlib
@@ -54,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
     found = command("compare", "show in what runs differ")
     found.add_argument("runs", nargs="+", metavar="ID")
+    found = command("publish", "send records to Weights & Biases, each once")
+    found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
+    found.epilog = "Settings of the tracker may follow: tracker.project=NAME tracker.mode=offline"
+    found.set_defaults(settings=[])
     command("errata", "list the cells where the survey and its source differ")
     found = command("data", "list data sets, or fetch some")
     found.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")

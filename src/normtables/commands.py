@@ -1,4 +1,4 @@
-"""What the commands other than `run` do: plan, table, runs, compare, errata, data. Imports no torch."""
+"""What the commands other than `run` do: plan, table, runs, compare, errata, data, publish. Imports no torch."""
 
 import json
 import sys
@@ -18,11 +18,12 @@ from normtables.pool import Job, default_jobs, run_all
 from normtables.progress import board, clock, say
 from normtables.records import Record, Store, write_whole
 from normtables.report import csv_text, errata, errata_markdown, runs_index, write
-from normtables.sweep import grid
+from normtables.sweep import grid, grouped
 from normtables.tables import collect as tables
 from normtables.tables.claims import changed_verdicts, judge
 from normtables.tables.plan import Plan, missing, plan, summary
 from normtables.tables.spec import load
+from normtables.trackers.publish import publish
 
 ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
 
@@ -152,7 +153,9 @@ def make_missing(
     say(f"Table {found.spec.table}, tier {found.tier}: {count}")
     size = space(found)
     confirm(frame["seconds"].sum() / workers, sum(size), needs(frame, size, store), options.yes)
-    jobs = [Job(run.id, OmegaConf.to_yaml(composer.config({**run.settings, **settings}), resolve=True)) for run in todo]
+    group = (f"{file_name(found)} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")
+    configs = {run.id: grouped(composer.config({**run.settings, **settings}), *group) for run in todo}
+    jobs = [Job(run, OmegaConf.to_yaml(cfg, resolve=True)) for run, cfg in configs.items()]
     with board(len(jobs)) as shown:
         run_all(jobs, workers, shown.tell)
     return shown.failures
@@ -170,18 +173,44 @@ def confirm(seconds: float, size: float, text: str, yes: bool) -> None:
 
 def runs_command(options: Namespace) -> int:
     """List the runs of a store, those that satisfy every --where."""
-    frame = runs_index(Store(options.results))
-    for condition in options.where:
-        key, _, value = condition.partition("=")
-        if key not in frame:
-            lookup({name: name for name in frame.columns}, key, "column of runs.csv")
-        frame = frame[frame[key].map(spelled) == value]
+    frame = chosen(runs_index(Store(options.results)), options.where)
     if options.json:
         say(frame.to_json(orient="records", indent=1))
     else:
         shown = ["id", "status", "model.name", "norm.name", "dataset.name", "optim.lr", "seeds.weights", "score"]
         say(frame.reindex(columns=shown).to_string(index=False, na_rep="") if len(frame) else "no runs")
     return 0
+
+
+def chosen(frame: pd.DataFrame, conditions: list[str]) -> pd.DataFrame:
+    """The rows of the index that satisfy every KEY=VALUE."""
+    for condition in conditions:
+        key, _, value = condition.partition("=")
+        if key not in frame:
+            lookup({name: name for name in frame.columns}, key, "column of runs.csv")
+        frame = frame[frame[key].map(spelled) == value]
+    return frame
+
+
+def publish_command(options: Namespace) -> int:
+    """Send records to a tracker, those that satisfy every --where and were not sent before."""
+    store, composer = Store(options.results), Composer()
+    settings = machine_settings(options, composer)
+    tracker: Any = OmegaConf.to_container(composer.config({"tracker": "wandb", **settings}).tracker)
+    ids = [str(run) for run in chosen(runs_index(store), options.where)["id"]]
+    records = (record for run in ids if (record := store.read(run)))
+    sent, known = publish(store, records, tracker, groups(Path(options.results)))
+    say(f"{sent} runs sent, {known} were sent before; see {store.root / 'wandb'} for those that wait for `wandb sync`")
+    return 0
+
+
+def groups(results: Path) -> dict[str, str]:
+    """Run to the first table and tier whose provenance names it, as in `table_03 laptop`."""
+    found: dict[str, str] = {}
+    for path in sorted(results.glob("*/table_*/provenance.json")):
+        ids = [run for part in json.loads(path.read_text())["runs"] for run in part["ids"]]
+        found = {**dict.fromkeys(ids, f"{path.parent.name} {path.parent.parent.name}"), **found}
+    return found
 
 
 def spelled(value: Any) -> str:

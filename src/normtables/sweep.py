@@ -101,13 +101,13 @@ def sweep(
     points = grid(arguments, composer)
     settings = with_table(table, points, composer) if table is not None else points
     configs: dict[str, tuple[DictConfig, Settings]] = {}
+    spelled = json.dumps(sorted(arguments))
+    title = name or (f"table_{table:02}" if table else hashlib.sha256(spelled.encode()).hexdigest()[:8])
     for chosen in settings:
-        cfg = composer.config(chosen)
+        cfg = grouped(composer.config(chosen), title)
         configs.setdefault(run_id(cfg), (cfg, chosen))
     first = next(iter(configs.values()))[0]
     store = Store(first.results)
-    spelled = json.dumps(sorted(arguments))
-    title = name or (f"table_{table:02}" if table else hashlib.sha256(spelled.encode()).hexdigest()[:8])
     folder = Path(first.results) / "sweeps" / title
     todo = [run for run in configs if store.state(run) not in DONE]
     say(f"{len(configs)} runs, {len(configs) - len(todo)} of them done already")
@@ -119,6 +119,13 @@ def sweep(
     say(f"summary: {summarise(list(configs), store, folder)}")
     report_failures({run: why for run, why in reasons.items() if store.state(run) not in DONE}, folder)
     return list(configs)
+
+
+def grouped(cfg: DictConfig, group: str, *tags: str) -> DictConfig:
+    """A configuration whose tracker, where it knows groups and has none, shows its runs under this one."""
+    if cfg.tracker.get("group", "") is None:
+        cfg.tracker.group, cfg.tracker.tags = group, [*cfg.tracker.tags, *tags]
+    return cfg
 
 
 def freeze(cfg: DictConfig, path: Path) -> Path:

@@ -19,7 +19,7 @@ from normtables.optim import OPTIMIZERS
 from normtables.records import Store
 from normtables.tasks import TASKS
 from normtables.tasks.classify import Classify
-from normtables.training import checkpoints, run
+from normtables.training import checkpoints, history, run
 from normtables.training.run import Training, execute
 
 KEPT = ["config.yaml", "history.csv", "record.json"]
@@ -189,7 +189,7 @@ def test_killed_right_behind_the_last_write(composer, tmp_path, monkeypatch, las
         for n in ("whole", "torn")
     )
     execute(whole)
-    place = {"history": (run, "append_history"), "checkpoint": (checkpoints, "write"), "record": (Store, "write")}[last]
+    place = {"history": (history, "append"), "checkpoint": (checkpoints, "write"), "record": (Store, "write")}[last]
     original = getattr(*place)
 
     def fatal(*args, **kwargs):

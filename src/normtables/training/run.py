@@ -1,8 +1,6 @@
 """From a configuration to a record: build the parts, run the loop, keep what it leaves."""
 
-import csv
 import hashlib
-import io
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,8 +22,9 @@ from normtables.norms import METHODS, Kit
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Record, Store, write_whole
 from normtables.tasks import TASKS, Extending, Lasting, Task
-from normtables.training import checkpoints, fitted, machine
-from normtables.training.loop import Diverged, Position, evaluating, train
+from normtables.trackers import TRACKERS, Told
+from normtables.training import checkpoints, fitted, history, loop, machine
+from normtables.training.loop import Diverged, Position, evaluating
 
 Row = dict[str, float]
 CHECKPOINT = "checkpoint.pt"
@@ -82,6 +81,8 @@ class Training:
 
     def __init__(self, cfg: DictConfig, known: dict[str, Any], folder: Path, report: Report) -> None:
         self.known, self.folder, self.report, self.runtime = known, folder, report, cfg.runtime
+        chosen: Any = OmegaConf.to_container(cfg.tracker)
+        self.results, self.tracker = Path(cfg.results), Told(TRACKERS.build(chosen))
         self.run = id_of(known)
         self.device = machine.choose_device(cfg.runtime.device)
         machine.prepare(cfg.runtime.threads, cfg.tf32, cfg.deterministic)
@@ -134,10 +135,19 @@ class Training:
         """Train from the checkpoint or the start to the budget or the schedule's end; a loss that is not finite ends
         the run as diverged."""
         self.resume()
+        history.write(self.folder, self.rows)
+        self.tracker.tell("begin", self.results, self.run, self.known)
         self.began = time.perf_counter()
+        status, reason = "interrupted", ""
+        try:
+            status, reason = self.train()
+        finally:
+            self.tracker.tell("end", status, self.final())
+        return self.result(status, reason)
+
+    def train(self) -> tuple[str, str]:
+        """Go through all pauses, evaluating and saving; how it ended and why."""
         saved = self.began
-        status, reason = "finished", ""
-        write_history(self.folder, self.rows)
         try:
             for position in self.pauses():
                 if position.step % self.every == 0 or position.step == self.steps:
@@ -146,15 +156,15 @@ class Training:
                     self.save()
                     saved = time.perf_counter()
         except Diverged as why:
-            status, reason = "diverged", str(why)
-        return self.result(status, reason)
+            return "diverged", str(why)
+        return "finished", ""
 
     def pauses(self) -> Iterator[Position]:
         """The loop, on a stream that begins where the position stands; a model that is fitted has one pause."""
         if isinstance(self.model, Classical):
             return fitted.fitted(self.model, self.task, self.known["seeds"]["weights"], self.position)
         self.stream = self.task.batches(self.model, self.position.step)
-        return train(
+        return loop.train(
             self.task, self.stream, self.model, self.optimizer, self.factor, self.steps, self.every, self.position
         )
 
@@ -178,7 +188,8 @@ class Training:
             self.position.stopped = True
             row |= self.scores(last=True)
         self.rows.append(row)
-        append_history(self.folder, self.rows[-1], first=len(self.rows) == 1)
+        history.append(self.folder, self.rows[-1], first=len(self.rows) == 1)
+        self.tracker.tell("row", row)
         self.report(self.run, step, self.steps, self.rows[-1])
 
     def scores(self, last: bool) -> Row:
@@ -239,8 +250,11 @@ class Training:
         facts = machine.describe(self.model, self.device, self.runtime)
         facts |= {"steps": self.position.step, "stopped": self.position.stopped, "seconds": round(seconds, 3)}
         facts |= {"steps_per_second": round(self.position.step / seconds, 3), "weights": digest_of(self.model)}
-        final = {k: v for k, v in self.rows[-1].items() if "/" in k} if self.rows else {}
-        return Record(self.run, status, reason, self.known, score, final, facts)
+        return Record(self.run, status, reason, self.known, score, self.final(), facts)
+
+    def final(self) -> Row:
+        """The newest scores."""
+        return {k: v for k, v in self.rows[-1].items() if "/" in k} if self.rows else {}
 
 
 def on(data: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -263,26 +277,3 @@ def digest_of(model: nn.Module) -> str:
             else str(tensor.item()).encode()
         )
     return digest.hexdigest()[:16]
-
-
-def line(values: list[Any]) -> str:
-    """One line of CSV."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(values)
-    return out.getvalue()
-
-
-def write_history(folder: Path, rows: list[Row]) -> None:
-    """Write the history as far as a checkpoint knows it, dropping what came after."""
-    header = [line(list(rows[0]))] if rows else []
-    write_whole(folder / "history.csv", "".join([*header, *(line(list(row.values())) for row in rows)]))
-
-
-def append_history(folder: Path, row: Row, first: bool) -> None:
-    """Add a row in a single write."""
-    text = (line(list(row)) if first else "") + line(list(row.values()))
-    try:
-        with (folder / "history.csv").open("a", encoding="utf-8", newline="") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; free space, and the same command goes on") from error
