@@ -13,7 +13,7 @@ from normtables import report
 from normtables.errors import UserError
 from normtables.records import Record, Store
 from normtables.report import figure, grid, latex, markdown, misprints, provenance
-from normtables.tables.entries import Published
+from normtables.tables.statements import Published
 
 
 def changed(laptop, **fields):

@@ -173,6 +173,8 @@ def test_rows_of_a_tier_leave_out_quoted_and_unlisted_ones(tmp_path):
         (("claims", 0, "within"), 1, "the keys id, says, kind, columns, rows, and by, than or by, than_column"),
         (("claims", 0, "kind"), "bettr", "there is no kind of claim 'bettr'; did you mean 'better'?"),
         (("claims", 0, "columns"), ["speed"], "'speed' is made from another column"),
+        (("curves",), {"y": "column"}, "curves: unknown key 'y'; valid keys: x"),
+        (("curves",), {}, "curves: the key 'x' is missing"),
     ],
 )
 def test_a_mistake_names_file_key_and_nearest(tmp_path, path, value, says):
@@ -188,6 +190,47 @@ def test_a_claim_about_reaching_a_goal_needs_such_a_column(tmp_path):
     with pytest.raises(UserError, match="'error' does not read the first step at a goal"):
         changed(tmp_path, "claims", to=[claim])
     assert changed(tmp_path, "claims", to=[{**claim, "columns": ["steps"]}]).claims[0].kind == "first"
+
+
+def depths(tmp_path, x="model.depth", value=8, **rows):
+    """Load a file with two columns by depth, the second at `value`, and curves over `x`."""
+    data = yaml.safe_load(GOOD)
+    column = {"score": "test/error", "read": "last", "better": "lower"}
+    data["columns"] |= {"d2": column | {"set": {"model.depth": 2}}, "d8": column | {"set": {"model.depth": value}}}
+    data["curves"] = {"x": x}
+    for key, value in rows.items():
+        data["columns"]["d8"] |= value if key == "column" else {}
+        data["rows"]["bn"] |= value if key == "row" else {}
+        data["tiers"]["laptop"]["repeat"] |= value if key == "repeat" else {}
+    return written(tmp_path, yaml.safe_dump(data, sort_keys=False))
+
+
+def test_curves_stand_over_columns_or_a_setting_of_theirs(tmp_path):
+    assert depths(tmp_path).curves == "model.depth"
+    assert depths(tmp_path, x="column", value="deep").curves == "column"
+    assert written(tmp_path, GOOD).curves == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"x": "model.dpth"}, "curves.x: there is no setting of a column 'model.dpth'; did you mean 'model.depth'?"),
+        ({"x": "norm"}, "curves.x: there is no setting of a column 'norm'"),  # rows set it
+        ({"x": 3}, "curves.x: should be text, not 3"),
+        ({"value": "deep"}, "curves.x: 'd8' sets model.depth to 'deep', which is no number"),
+        ({"value": True}, "curves.x: 'd8' sets model.depth to True, which is no number"),
+        ({"row": {"set": {"norm": "bn", "model.depth": 4}}}, "curves.x: model.depth is set again by a row, a cell,"),
+        ({"row": {"tune": {"model.depth": [4]}}}, "curves.x: model.depth is set again"),
+        ({"repeat": {"model.depth": [4]}}, "curves.x: model.depth is set again"),
+        ({"column": {"cells": {"bn": {"model.depth": 4}}}}, "curves.x: model.depth is set again"),
+        ({"column": {"over": {"model.depth": [4]}}}, "curves.x: model.depth is set again"),
+        ({"column": {"tiers": {"smoke": {"set": {"model.depth": 4}}}}}, "curves.x: model.depth is set again"),
+    ],
+)
+def test_curves_are_not_drawn_at_a_place_that_is_not_that_of_the_runs(tmp_path, asked, says):
+    with pytest.raises(UserError) as caught:
+        depths(tmp_path, **asked)
+    assert str(caught.value).startswith(f"mine.yaml: {says}")
 
 
 def test_the_largest_needs_a_goal_and_one_setting_with_numbers(tmp_path):

@@ -20,9 +20,9 @@ __all__ = ["csv_text", "errata", "errata_markdown", "put", "runs_index", "write"
 def write(
     plan: Plan, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, store: Store, folder: Path
 ) -> list[Path]:
-    """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv, provenance.json, and ranks.{png,svg} where data sets are
-    ranked; UserError where that fails."""
-    from normtables.report import ranks
+    """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv and provenance.json; curves.{png,svg} where columns are
+    points on an x axis, ranks.{png,svg} where data sets are ranked; UserError where that fails."""
+    from normtables.report import curves, ranks
     from normtables.report.figure import draw  # what loads matplotlib and scipy is loaded here, not by every command
     from normtables.report.grid import grid_of
     from normtables.report.latex import tabulars
@@ -36,6 +36,7 @@ def write(
             "table.md": page(plan, grid, claims, readings, sources, ranked),
             "table.tex": tabulars(grid),
             **draw(grid),
+            **curves.draw(plan.spec, grid),
             **ranks.draw(ranked),
             "claims.csv": csv_text(claims),
             "provenance.json": sources.text(),

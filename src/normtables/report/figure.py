@@ -108,7 +108,7 @@ def intervals(ax: Axes, cells: Sequence[Shown | None]) -> None:
 
 
 def gaps(cell: Shown) -> tuple[float, float]:
-    """How far the interval reaches to the left and to the right of the mean, which a bootstrap may leave outside."""
+    """How far the interval reaches below and above the mean, which a bootstrap may leave outside; NaN without one."""
     return max(cell.ours - cell.low, 0.0), max(cell.high - cell.ours, 0.0)
 
 

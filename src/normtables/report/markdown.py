@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
+from normtables.report.curves import lines as curve_lines
 from normtables.report.grid import Grid
 from normtables.report.misprints import CLASSES, differs
 from normtables.report.provenance import Origins
@@ -62,6 +63,7 @@ def table_lines(plan: Plan, grid: Grid) -> Iterator[str]:
     yield f"{CELL}\n"
     yield wide(grid)
     yield "![The numbers of the table with their intervals](figure.png)\n"
+    yield from curve_lines(spec, grid)
     for name in grid.columns:
         column = spec.columns[name]
         if column.quoted:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from normtables.report.text import markdown_table
-from normtables.tables.entries import Published
 from normtables.tables.spec import TableSpec
+from normtables.tables.statements import Published
 from normtables.tables.wording import decimals, published
 
 COLUMNS = ["table", "row", "column", "survey", "original", "original_mark", "class", "note"]

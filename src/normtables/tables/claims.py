@@ -9,9 +9,9 @@ import pandas as pd
 
 from normtables.records import Store
 from normtables.tables import stats
-from normtables.tables.entries import Claim
 from normtables.tables.plan import Plan
 from normtables.tables.spec import TableSpec
+from normtables.tables.statements import Claim
 from normtables.tables.trials import SLACK, Key, Sample, Trials, chances, trials_of
 from normtables.tables.wording import chance_of, decimals, number
 

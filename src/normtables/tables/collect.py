@@ -11,11 +11,12 @@ import scipy  # scipy.stats is loaded by its first use: planning needs none of i
 
 from normtables.records import Store
 from normtables.tables import stats
-from normtables.tables.entries import Column, Published
+from normtables.tables.entries import Column
 from normtables.tables.outcomes import RANKED, CellReader, Outcome, Sources, cells_of, has, outcomes
 from normtables.tables.plan import Cell, Key, Member, Plan
 from normtables.tables.ranking import against_best
 from normtables.tables.reading import companion
+from normtables.tables.statements import Published
 
 COLUMNS = (
     *(

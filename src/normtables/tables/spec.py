@@ -8,23 +8,11 @@ from pathlib import Path
 
 from normtables.errors import UserError
 from normtables.places import EXPERIMENTS
-from normtables.tables import entries
-from normtables.tables.entries import (
-    UNPUBLISHED,
-    Axes,
-    Choose,
-    Claim,
-    Column,
-    Departure,
-    Part,
-    Published,
-    Readings,
-    Row,
-    Settings,
-    Tier,
-)
+from normtables.tables import entries, statements
+from normtables.tables.entries import Axes, Choose, Column, Departure, Part, Row, Settings, Tier
 from normtables.tables.node import Node
 from normtables.tables.node import read as read_yaml
+from normtables.tables.statements import UNPUBLISHED, Claim, Published, Readings
 
 __all__ = [
     "Axes",
@@ -43,8 +31,9 @@ __all__ = [
     "load",
 ]
 KINDS = ("reproduction", "reconstruction")
+COLUMN = "column"  # curves.x: the columns themselves, in order
 REQUIRED = ("table", "title", "source", "kind", "runnable", "tiers", "rows", "columns")
-OPTIONAL = ("departures", "fixed", "over", "combine", "tune", "choose", "published", "readings", "claims")
+OPTIONAL = ("departures", "fixed", "over", "combine", "tune", "choose", "published", "readings", "claims", "curves")
 
 
 @dataclass(frozen=True)
@@ -67,6 +56,7 @@ class TableSpec:
     published: Mapping[tuple[str, str], Published]
     readings: Readings | None
     claims: tuple[Claim, ...]
+    curves: str  # the columns' setting on the x axis of curves; COLUMN: each column a point; empty: no curves
 
     @property
     def label(self) -> str:
@@ -83,7 +73,7 @@ class TableSpec:
         return Published(
             rounded(over.survey / under.survey),
             rounded(over.original / under.original),
-            max(own.mark, other.mark, key=entries.MARKS.index),
+            max(own.mark, other.mark, key=statements.MARKS.index),
         )
 
     def planned_rows(self, column: str, tier: str) -> tuple[str, ...]:
@@ -121,9 +111,10 @@ def load(source: Path | str | int) -> TableSpec:
         columns=columns,
         tune=entries.axes(f.get("tune", none)),
         choose=entries.choose(f["choose"]) if "choose" in f else None,
-        published=dict(entries.published(f.get("published", none), rows, columns)),
-        readings=entries.readings(f["readings"], tiers, rows, columns) if "readings" in f else None,
-        claims=tuple(entries.claim(n, rows, columns) for n in (f["claims"].list() if "claims" in f else ())),
+        published=dict(statements.published(f.get("published", none), rows, columns)),
+        readings=statements.readings(f["readings"], tiers, rows, columns) if "readings" in f else None,
+        claims=tuple(statements.claim(n, rows, columns) for n in (f["claims"].list() if "claims" in f else ())),
+        curves=x_axis(f["curves"], columns) if "curves" in f else "",
     )
     check(spec, node.where)
     return spec
@@ -149,6 +140,17 @@ def table_name(node: Node) -> int | str:
     raise node.error(f"should be a number below 100 or a word of letters, digits, - and _, not {node.value!r}")
 
 
+def x_axis(node: Node, columns: Mapping[str, Column]) -> str:
+    """What stands on the x axis of curves: `column`, or a setting to which columns give numbers."""
+    x = node.fields(("x",), required=("x",))["x"]
+    settings = dict.fromkeys(key for column in columns.values() for key in column.settings)
+    name = x.one_of((COLUMN, *settings), "setting of a column")
+    for column in columns.values():
+        if not numbers([column.settings.get(name, 0)]):
+            raise x.error(f"{column.name!r} sets {name} to {column.settings[name]!r}, which is no number")
+    return name
+
+
 def check(spec: TableSpec, where: str) -> None:
     """What only the whole file can tell; raises UserError."""
     for name, col in spec.columns.items():
@@ -159,6 +161,7 @@ def check(spec: TableSpec, where: str) -> None:
                 entries.running(spec.rows), "row that is run"
             )
     check_tune(spec, where)
+    check_curves(spec, where)
     if spec.readings and spec.columns[spec.readings.column].read.others:
         raise UserError(f"{where}: readings.column: {spec.readings.column!r} is read with the help of another row")
     ids = [claim.id for claim in spec.claims]
@@ -183,6 +186,17 @@ def check_tune(spec: TableSpec, where: str) -> None:
     for key, grid in itertools.product(spec.choose.ties if spec.choose else (), grids):
         if not numbers(grid.get(key, ())):
             raise UserError(f"{where}: choose.ties.{key}: ties are broken by numbers, and {list(grid[key])} are not")
+
+
+def check_curves(spec: TableSpec, where: str) -> None:
+    """UserError where what a column gives to the setting on the x axis is not what its runs have."""
+    rows, columns, tiers = spec.rows.values(), spec.columns.values(), spec.tiers.values()
+    later = [part for row in rows for part in (row.settings, row.tune)]
+    later += [part for tier in tiers for part in (tier.tune, tier.repeat)]
+    later += [part for column in columns for part in (*column.cells.values(), column.over, spec.tune)]
+    later += [part for column in columns for at in column.tiers.values() for part in (at.settings, at.over)]
+    if any(spec.curves in part for part in later):
+        raise UserError(f"{where}: curves.x: {spec.curves} is set again by a row, a cell, a tier or an axis")
 
 
 def rounded(ratio: float) -> float:
