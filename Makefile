@@ -5,7 +5,7 @@ RUN = .venv/bin/python -m normtables
 TABLE_OPTIONS = --run --tier "$${TIER:-laptop}" $${JOBS:+--jobs "$$JOBS"} $${LAUNCHER:+--launcher "$$LAUNCHER"} \
 	$${RESULTS:+--results "$$RESULTS"} $${YES:+--yes}
 
-.PHONY: help setup reproduce test lint dashboard bench docs clean \
+.PHONY: help setup reproduce test test-slurm lint dashboard bench docs clean \
 	reproduce-table-1 reproduce-table-2 reproduce-table-3 reproduce-table-4 reproduce-table-5 reproduce-table-6 \
 	reproduce-table-7 reproduce-table-8 reproduce-table-9 reproduce-table-10 reproduce-table-11
 
@@ -52,12 +52,19 @@ reproduce: setup
 	    if [ "$$code" -ge 128 ]; then exit "$$code"; fi; \
 	    if [ "$$code" -eq 0 ]; then made="$$made $$n"; else failed="$$failed $$n"; fi; \
 	done; \
+	if [ -n "$$made" ] && [ "$${TIER:-laptop}" != smoke ]; then $(RUN) report $${RESULTS:+--results "$$RESULTS"}; fi; \
 	echo "tables made:$${made:- none}; failed:$${failed:- none}; not runnable yet:$${later:- none}"; \
 	[ -z "$$failed" ]
 
 ## test                 the tests
 test: setup
 	@.venv/bin/python -m pytest
+
+## test-slurm           tables on a real Slurm of one node, which it installs and starts; needs root, takes ten minutes
+test-slurm: setup
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[slurm]'
+	bash tests/slurm/up.sh
+	NORMTABLES_SLURM=1 .venv/bin/python -m pytest tests/slurm -v -rA
 
 ## lint                 ruff (rules and format) and mypy
 lint: setup

@@ -26,7 +26,7 @@ ROOMS = {
     "tables": {"config", "records", "numpy", "pandas", "scipy", "yaml"},
     "report": {"tables", "records", "pandas", "matplotlib"},
 }
-DOORS = {"__init__", "__main__", "commands", "door", "pool", "progress", "sweep"}  # they join the rooms
+DOORS = {"__init__", "__main__", "commands", "door", "pool", "progress", "slurm", "sweep"}  # they join the rooms
 
 
 def imported(path):

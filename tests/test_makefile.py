@@ -12,7 +12,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = {"help", "setup", "reproduce-table-N", "reproduce", "test", "lint", "dashboard", "bench", "docs", "clean"}
+TARGETS = {
+    *("help", "setup", "reproduce-table-N", "reproduce", "test", "test-slurm", "lint", "dashboard", "bench", "docs"),
+    "clean",
+}
 OPTIONS = ("TIER", "JOBS", "LAUNCHER", "RESULTS", "YES", "PYTHON", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
 
 # Notes its arguments, one line a call, and leaves what CI looks for; table N ends with the status in the file fail_N.
@@ -161,7 +164,7 @@ def test_reproduce_stops_at_ctrl_c(checkout):
         ),
         ("docs", ["scripts/list_methods.py"]),
         ("reproduce-table-3", ["-m normtables table 3 --run --tier laptop"]),
-        ("reproduce", ["-m normtables table 3 --run --tier laptop"]),
+        ("reproduce", ["-m normtables table 3 --run --tier laptop", "-m normtables report"]),
     ],
 )
 def test_each_command_works_as_the_first_one(checkout, target, asked):

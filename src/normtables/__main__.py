@@ -1,4 +1,4 @@
-"""The command line: `normtables run | plan | table | runs | compare | publish | errata | data`."""
+"""The command line: `normtables run | plan | table | runs | compare | report | publish | errata | data`."""
 
 import argparse
 import importlib
@@ -49,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--jobs", type=int, default=None, metavar="N", help="worker processes (default: one a core or GPU)"
     )
+    found.add_argument(
+        "--launcher",
+        choices=("local", "slurm"),
+        default="local",
+        help="this machine, or submit to Slurm and leave",
+    )
     found.add_argument("--yes", action="store_true", help="go ahead with more than an hour or a gigabyte")
     found = command("runs", "list runs")
     found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
@@ -58,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
     found.epilog = "Settings of the tracker may follow: tracker.project=NAME tracker.mode=offline"
     found.set_defaults(settings=[])
+    command("report", "all collected tables in one document, markdown and LaTeX")
     command("errata", "list the cells where the survey and its source differ")
     found = command("data", "list data sets, or fetch some")
     found.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")

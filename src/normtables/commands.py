@@ -1,4 +1,4 @@
-"""What the commands other than `run` do: plan, table, runs, compare, errata, data, publish. Imports no torch."""
+"""What the commands other than `run` do: plan, table, runs, compare, report, publish, errata, data. No torch."""
 
 import json
 import sys
@@ -17,12 +17,14 @@ from normtables.places import EXPERIMENTS, default_root
 from normtables.pool import Job, default_jobs, run_all
 from normtables.progress import board, clock, say
 from normtables.records import Record, Store, write_whole
-from normtables.report import csv_text, errata, errata_markdown, runs_index, write
-from normtables.sweep import grid, grouped
+from normtables.report import csv_text, errata, errata_markdown, put, runs_index, write
+from normtables.report.book import book
+from normtables.slurm import Cluster, cluster, send
+from normtables.sweep import grid, grouped, parsed, plain
 from normtables.tables import collect as tables
 from normtables.tables.claims import changed_verdicts, judge
 from normtables.tables.plan import Plan, missing, plan, summary
-from normtables.tables.spec import load
+from normtables.tables.spec import TableSpec, load
 from normtables.trackers.publish import publish
 
 ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
@@ -113,9 +115,10 @@ def run_bytes(store: Store) -> float:
 def table_command(options: Namespace) -> int:
     """Collect a table from its records, judge and draw it; with --run make what is missing first. 1: runs failed."""
     composer, store = Composer(options.conf_dir), Store(options.results)
+    asked = launcher(options)
     settings = machine_settings(options, composer)
     found = planned(options, composer)
-    failures = make_missing(found, options, settings, composer, store) if options.run else []
+    failures = make_missing(found, options, settings, composer, store, asked) if options.run else []
     folder = Path(options.results) / found.tier / file_name(found)
     old = folder / "claims.csv"
     before = pd.read_csv(old, dtype=str, keep_default_na=False) if old.exists() else None
@@ -132,6 +135,17 @@ def table_command(options: Namespace) -> int:
     return 1 if failures else 0
 
 
+def launcher(options: Namespace) -> Cluster | None:
+    """The cluster that --launcher and launcher.* name, None for this machine; takes launcher.* off the settings."""
+    ours = [word for word in options.settings if word.startswith("launcher.")]
+    options.settings = [word for word in options.settings if word not in ours]
+    if options.launcher == "local":
+        if ours:
+            raise UserError(f"{ours[0]}: only with --launcher slurm")
+        return None
+    return cluster({o.key_or_group: plain(o.value()) for o in parsed(ours)})
+
+
 def file_name(found: Plan) -> str:
     """table_03, or the name in a user's own file."""
     number = found.spec.table
@@ -139,9 +153,9 @@ def file_name(found: Plan) -> str:
 
 
 def make_missing(
-    found: Plan, options: Namespace, settings: dict[str, Any], composer: Composer, store: Store
+    found: Plan, options: Namespace, settings: dict[str, Any], composer: Composer, store: Store, asked: Cluster | None
 ) -> list[tuple[str, str]]:
-    """Make the runs of a plan that are not there; (id, reason) of each that failed."""
+    """Make the runs of a plan that are not there, or send them to a cluster; (id, reason) of each that failed here."""
     todo = missing(found, store)
     workers = default_jobs() if options.jobs is None else options.jobs
     if workers < 1:
@@ -149,12 +163,17 @@ def make_missing(
     if not todo:
         return []
     frame = summary(found, store)
-    count = f"{len(todo)} of {len(found.runs)} runs to make on {workers} workers"
+    place = "Slurm" if asked else f"{workers} workers"
+    count = f"{len(todo)} of {len(found.runs)} runs to make on {place}"
     say(f"Table {found.spec.table}, tier {found.tier}: {count}")
     size = space(found)
     confirm(frame["seconds"].sum() / workers, sum(size), needs(frame, size, store), options.yes)
     group = (f"{file_name(found)} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")
     configs = {run.id: grouped(composer.config({**run.settings, **settings}), *group) for run in todo}
+    if asked:
+        folder = Path(settings["results"]) / "slurm" / f"{file_name(found)}_{found.tier}"
+        send(configs, dict(zip(frame["id"], frame["seconds"])), asked, folder)
+        return []
     jobs = [Job(run, OmegaConf.to_yaml(cfg, resolve=True)) for run, cfg in configs.items()]
     with board(len(jobs)) as shown:
         run_all(jobs, workers, shown.tell)
@@ -230,9 +249,22 @@ def compare_command(options: Namespace) -> int:
     return 0
 
 
+def tables_here() -> list[TableSpec]:
+    """The project's own tables."""
+    return [load(path) for path in sorted(EXPERIMENTS.glob("table_*.yaml"))]
+
+
+def report_command(options: Namespace) -> int:
+    """Put all collected tables into one document."""
+    results = Path(options.results)
+    for path in put(results / "report", book(results, tables_here())):
+        say(f"written: {path}")
+    return 0
+
+
 def errata_command(options: Namespace) -> int:
     """List every cell where the survey and its source differ."""
-    specs = [load(path) for path in sorted(EXPERIMENTS.glob("table_*.yaml"))]
+    specs = tables_here()
     say(errata(specs).to_json(orient="records", indent=1) if options.json else errata_markdown(specs))
     return 0
 

@@ -1,0 +1,128 @@
+"""Tables sent to a real Slurm: `make test-slurm` starts one of a single node and runs this (about ten minutes)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from normtables.records import Store
+
+pytestmark = pytest.mark.skipif("NORMTABLES_SLURM" not in os.environ, reason="needs a Slurm: make test-slurm")
+
+TABLE = """
+table: {name}
+title: runs for a cluster
+source: none
+kind: reconstruction
+runnable: true
+fixed: {{model: mlp, model.widths: [8], dataset: digits, optim.lr: 0.1, batch_size: 20, {fixed}}}
+tiers: {{smoke: {{repeat: {{seed: [{seeds}]}}}}}}
+rows: {{BN: {{set: {{norm: bn}}}}}}
+columns:
+  error: {{tiers: [smoke], set: {{}}, score: test/error, read: last, better: lower, unit: "%"}}
+published: {{}}
+claims:
+  - {{id: C1, says: it learns, kind: constant, columns: [error], rows: [BN], equals: 5, within: 100}}
+"""
+
+
+class Case:
+    """A table of one cell with many seeds in a folder of its own."""
+
+    def __init__(self, folder, name, seeds, **fixed):
+        self.results, self.file = folder / "results", folder / f"{name}.yaml"
+        fixed = {"budget": "40steps", "evaluate": "20steps", **fixed}
+        text = TABLE.format(name=name, seeds=", ".join(map(str, seeds)), fixed=json.dumps(fixed)[1:-1])
+        self.file.write_text(text)
+        self.store, self.runs = Store(self.results), []
+
+    def call(self, *words, results=None):
+        command = [sys.executable, "-m", "normtables", "table", str(self.file), "--tier", "smoke", "--run", "--yes"]
+        command += ["--results", str(results or self.results), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def send(self, **launcher):
+        asked = {"memory": "null", **launcher}
+        return self.call("--launcher", "slurm", *(f"launcher.{key}={value}" for key, value in asked.items()))
+
+    def sent(self):
+        [path] = self.results.glob("slurm/*/sent.json")
+        return json.loads(path.read_text())
+
+    def states(self):
+        self.runs = self.runs or list(self.sent())
+        return [self.store.state(run) for run in self.runs]
+
+
+def queue():
+    return subprocess.run(["squeue", "--noheader", "--array"], capture_output=True, text=True, check=True).stdout
+
+
+def until(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(1)
+
+
+def weights(store):
+    return {record.id: record.facts["weights"] for record in store.records()}
+
+
+def test_two_hundred_runs(tmp_path):
+    case, began = Case(tmp_path, "many", range(200)), time.monotonic()
+    assert "200 runs sent to Slurm in 20 tasks" in case.send(work=1, seconds=6, minutes=10)
+    assert time.monotonic() - began < 60  # it leaves, nothing is done yet
+    assert "0 runs sent to Slurm in 0 tasks, " in case.send()  # what waits is not sent again
+    until(lambda: not queue(), 400, "the tasks end")
+    said = case.send()
+    assert "sent to Slurm" not in said
+    assert case.states() == ["finished"] * 200
+    assert "(200)" in (case.results / "smoke" / "many" / "table.md").read_text()
+    print(f"200 runs in 20 tasks: {time.monotonic() - began:.0f} s")
+
+
+def test_more_tasks_than_an_array_takes(tmp_path):
+    case = Case(tmp_path, "wide", range(105), budget="1steps", evaluate="1steps")
+    assert "105 runs sent to Slurm in 105 tasks" in case.send(work=0.5, seconds=60, minutes=5)  # MaxArraySize=101
+    assert len({task.split("_")[0] for task in case.sent().values()}) == 2
+    subprocess.run(["scancel", "--me"], check=True)
+    until(lambda: not queue(), 60, "the tasks are cancelled")
+    assert "missing" in case.states()
+    assert "runs sent to Slurm" in case.send(work=4, seconds=1, minutes=5)  # what was cancelled is sent again
+    until(lambda: not queue(), 300, "the tasks end")
+    assert set(case.states()) == {"finished"}
+
+
+def test_a_task_that_is_killed(tmp_path):
+    case = Case(tmp_path, "killed", range(4), budget="30000steps", evaluate="1000steps")
+    case.send(work=0.5, seconds=60, minutes=10, parallel=2)
+    until(lambda: case.states().count("running") == 2, 120, "two runs begin")
+    victim = next(run for run in case.runs if case.store.state(run) == "running")
+    pid = json.loads((case.store.folder(victim) / "claim").read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not queue(), 400, "the tasks end")
+    assert sorted(case.states()) == ["finished"] * 3 + [case.store.state(victim)]
+    assert case.store.state(victim) in ("interrupted", "missing")
+    assert "1 runs sent to Slurm in 1 tasks" in case.send(work=0.5, minutes=10)
+    until(lambda: not queue(), 200, "the last task ends")
+    assert case.states() == ["finished"] * 4
+    case.call("--jobs", "2", results=tmp_path / "here")
+    assert weights(case.store) == weights(Store(tmp_path / "here"))
+
+
+def test_a_time_limit(tmp_path):
+    """A run longer than its task's limit goes on from its checkpoint in the requeued task, to the same weights."""
+    case = Case(tmp_path, "long", [0], budget="400000steps", evaluate="20000steps")
+    case.send(work=0.9, minutes=1)
+    until(lambda: not queue(), 900, "the task ends")
+    assert case.states() == ["finished"]
+    out = "".join(path.read_text() for path in case.results.glob("slurm/*/logs/*/*_log.*"))
+    assert "requeue" in out.lower()
+    case.call("--jobs", "1", results=tmp_path / "here")
+    assert weights(case.store) == weights(Store(tmp_path / "here"))
+    print(f"requeued {out.lower().count('requeued job')} times")
