@@ -100,7 +100,9 @@ def needs(frame: pd.DataFrame, size: tuple[int, int], store: Store) -> str:
 def space(found: Plan) -> tuple[int, int]:
     """Bytes that a plan's data sets still load, as far as the default data root tells, and may keep in its .cache."""
     used = [run.facts["dataset"] for run in found.runs.values()]
-    wanted = {(str(settings["name"]), files.part_of(settings)) for settings in used}
+    wanted = {need for settings in used for need in files.needs(settings)}
+    models = [run.facts["model"] for run in found.runs.values()]
+    wanted |= {(f"{model['name']}_weights", "") for model in models if model.get("weights") == "imagenet"}
     loads = {name: size for name, part in sorted(wanted) if (size := files.download_bytes(name, default_root(), part))}
     kept = sum(map(files.kept_bytes, {name for name, _ in wanted}))
     return sum(loads.values()), kept  # the parts of a family come in one download

@@ -170,8 +170,8 @@ def test_only_the_set_that_is_asked_for_must_be_there(root, car):
     assert files.state("uci", root) == "partial"
     assert files.download_bytes("uci", root, "car") == files.download_bytes("uci", root, "iris") == 0
     assert files.download_bytes("uci", root, "bank") == 195_000_000
-    assert files.part_of({"name": "uci", "set": "bank", "fold": 0}) == "bank"
-    assert files.part_of({"name": "mnist", "valid": 1}) == ""
+    assert files.needs({"name": "uci", "set": "bank", "fold": 0}) == [("uci", "bank")]
+    assert files.needs({"name": "mnist", "valid": 1}) == [("mnist", "")]
     [row] = [row for row in files.listing(root) if row["name"] == "uci"]
     assert row["state"] == "partial"
     assert "is missing; run `normtables data fetch uci`" in row["how"]

@@ -94,6 +94,32 @@ CASES = {
         {"filters": [4, 6], "bands": [3, 2], "pool": 2, "hidden": [7, 5], "activation": "relu"},
         {"filters": [1, 1], "bands": [1, 1], "pool": 1, "hidden": [1], "activation": "sigmoid"},
     ),
+    "alexnet": Case(
+        {
+            "weights": "none",
+            "width": 0.005,
+            "dropout": 0.5,
+            "bottleneck": 3,
+            "last_rate": 10.0,
+            "bias_rate": 2.0,
+            "deviation": 0.1,
+        },
+        {
+            "weights": "none",
+            "width": 0.0001,
+            "dropout": 0.0,
+            "bottleneck": None,
+            "last_rate": 1.0,
+            "bias_rate": 1.0,
+            "deviation": None,
+        },
+        {"inputs": (2, 64, 64), "outputs": 5},
+    ),
+    "googlenet": Case(
+        {"weights": "none", "width": 0.05, "dropout": 0.2, "last_rate": 10.0, "bias_rate": 2.0},
+        {"weights": "none", "width": 0.001, "dropout": 0.0, "last_rate": 1.0, "bias_rate": 1.0},
+        {"inputs": (2, 48, 48), "outputs": 5},
+    ),
     "fnn": Case(
         {"depth": 3, "width": 8, "form": "conic", "dropout": 0.5},
         {"depth": 1, "width": 1, "form": "rectangular", "dropout": 0.0},

@@ -12,6 +12,7 @@ from normtables.records import Record, Store
 from normtables.tables.collect import COLUMNS, collect, readings, samples
 from normtables.tables.plan import plan
 from normtables.tables.spec import load
+from normtables.tables.trials import chances
 
 HEAD = """
 table: mine
@@ -98,6 +99,23 @@ def test_published_numbers_stand_beside_ours_and_quoted_rows_alone(table):
     assert (quoted["status"], quoted["survey"], quoted["n"]) == ("quoted", 3, 0)
     assert math.isnan(quoted["ours"])
     assert math.isnan(quoted["original"])
+
+
+TAKEN = """
+rows: {plain: {set: {norm.alpha: 1}}, adapted: {set: {norm.alpha: 1}, take: test/adapted}}
+columns: {error: {score: test/error, read: last, better: lower}}
+"""
+
+
+def test_rows_may_be_two_measurements_of_the_same_runs(table):
+    made = table(TAKEN).fill(lambda s: [{"step": 1, "test/error": 5.0, "test/adapted": 3.0 + s["seed"]}])
+    assert len(made.plan.runs) == 3
+    assert (made.line("plain", "error")["ours"], made.line("adapted", "error")["ours"]) == (5, 4)
+    known = dict(chances(made.plan, made.store))
+    assert known == {("plain", "error"): 90}, "the chance of what the row takes is not in the record"
+    made.fill(lambda s: [{"step": 1, "test/error": 5.0}])
+    with pytest.raises(UserError, match="nothing to read for test/error, test/adapted"):
+        made.line("adapted", "error")
 
 
 def test_best_on_test_has_the_validation_best_epoch_beside_it(table):

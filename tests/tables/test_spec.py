@@ -233,6 +233,21 @@ def test_curves_are_not_drawn_at_a_place_that_is_not_that_of_the_runs(tmp_path, 
     assert str(caught.value).startswith(f"mine.yaml: {says}")
 
 
+def test_a_rows_own_metric_needs_a_column_that_reads_one_row_by_its_score(tmp_path):
+    """The column `steps` of the file above reads the first step at a goal."""
+    with pytest.raises(UserError, match=r"columns.steps: the row 'bn' has a take of its own"):
+        changed(tmp_path, "rows", "bn", "take", to="test/loss")
+    with pytest.raises(UserError, match=r"rows.bn.take: 'loss' should be train/, valid/ or test/"):
+        changed(tmp_path, "rows", "bn", "take", to="loss")
+    data = yaml.safe_load(GOOD)
+    data["columns"] = {name: data["columns"][name] for name in ("error", "small")}
+    data["rows"]["bn"]["take"] = "test/loss"
+    assert written(tmp_path, yaml.safe_dump(data, sort_keys=False)).rows["bn"].take == "test/loss"
+    data["columns"]["error"]["take"] = "epoch"
+    with pytest.raises(UserError, match=r"columns.error: the row 'bn' has a take of its own"):
+        written(tmp_path, yaml.safe_dump(data, sort_keys=False))
+
+
 def test_the_largest_needs_a_goal_and_one_setting_with_numbers(tmp_path):
     steps = {"score": "test/error", "read": {"first": {"reaches": 9}}, "better": "lower", "combine": "largest"}
     good = {**steps, "over": {"optim.lr": [0.1, 1]}}

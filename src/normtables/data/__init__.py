@@ -77,7 +77,23 @@ class Text:
     symbols: tuple[str, ...]
 
 
-Data = Dataset | Multilabel | Recordings | Text
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """Two domains with the same classes: labelled splits of the source, and the target's examples; nothing may write.
+
+    train, valid: of the source. target: the target's examples that may be looked at without their labels (its targets
+    are there for tests of the methods, no method may read them). test: the target's examples on which accuracy is
+    taken; where a protocol is transductive, target and test are the same.
+    """
+
+    train: Split
+    valid: Split
+    target: Split
+    test: Split
+    classes: int
+
+
+Data = Dataset | Multilabel | Recordings | Text | Domains
 DATASETS: Registry[Data] = Registry("data set", "normtables.data")
 """Names to factories `f(root: Path, seed: int, *, ...)`: data root, data seed, the keys of conf/dataset/<name>.yaml."""
 

@@ -27,6 +27,8 @@ def fetch(name: str, root: Path) -> Place:
     found = source(name)
     if found is None:
         raise UserError(f"data set {name!r} is embedded: there is nothing to fetch")
+    if found.of:
+        raise UserError(f"data set {name!r} is made of others: fetch those you need of {', '.join(found.of)}")
     root = Path(root).expanduser()
     if state(name, root) == "present":
         return locate(name, root)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ OTHER_FOLDER = "point data.root=FOLDER or NORMTABLES_DATA at a copy"
 class File:
     """A file inside a layout's folder: bytes and digest (md5 or sha256 by its length) of its content.
 
-    The content of an .npy file is its data without the header, which NumPy's versions write differently.
+    The content of an .npy file is its data without the header, which NumPy's versions write differently. about: its
+    bytes are not known exactly, the digest alone decides.
     """
 
     path: str
     bytes: int
     digest: str
     urls: tuple[str, ...] = ()
+    about: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Source:
     The archive is unpacked in the folder `into` of the data root. Where nothing can be loaded without an account,
     `unpack(folder)` fills the layout from what the user has put there. Of a family, the option `by` names the part;
     the parts `embedded` need no files. The first use keeps up to `kept` bytes in the data root's .cache: decoded or
-    prepared images.
+    prepared images. A set that has no files of its own is made `of` others, which its options in `by` name.
     """
 
     layouts: tuple[Layout, ...]
@@ -64,8 +66,9 @@ class Source:
     into: str = ""
     unpack: Callable[[Path], None] | None = None
     kept: int = 0
-    by: str = ""
+    by: str = ""  # "option", or "option option"
     embedded: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,23 +98,31 @@ class FilesError(UserError):
 
 
 def source(name: str) -> Source | None:
-    """The source of a data set, None for an embedded one; raises UserError for an unknown name."""
-    lookup(DATASETS, name, DATASETS.what)
+    """The source of a data set or of a network's weights, None for an embedded set; UserError for an unknown name."""
+    lookup(dict.fromkeys(names()), name, DATASETS.what)
     return SOURCES.get(name)
 
 
-def locate(name: str, root: Path, part: str = "") -> Place:
+def names() -> list[str]:
+    """All data sets, and the weights that come from files as they do."""
+    return sorted({*DATASETS, *SOURCES})
+
+
+def locate(name: str, root: Path, part: str = "", only: Collection[str] = ()) -> Place:
     """The first layout of the data set, or of one part of a family, under `root` whose files are all there and whole.
 
-    Raises UserError (a FilesError) that names the file, what is wrong with it and the command that helps.
+    only: the files that are wanted, where not all are. Raises UserError (a FilesError) that names the file, what is
+    wrong with it and the command that helps.
     """
     found = source(name)
-    if found is None:
-        raise UserError(f"data set {name!r} is embedded: it has no files")
+    if found is None or found.of:
+        what = f"made of {', '.join(found.of)}" if found else "embedded"
+        raise UserError(f"data set {name!r} is {what}: it has no files")
     root = Path(root).expanduser()
+    layouts = [_limited(layout, only) if only else layout for layout in found.layouts]
     try:
         _check_root(name, root)
-        problems = [(layout, _problem(root, layout, part)) for layout in found.layouts]
+        problems = [(layout, _problem(root, layout, part)) for layout in layouts]
     except OSError as error:
         raise FilesError(f"data set {name!r}: cannot read {error.filename}: {error.strerror}", damaged=True) from error
     for layout, problem in problems:
@@ -125,10 +136,16 @@ def locate(name: str, root: Path, part: str = "") -> Place:
     raise FilesError(f"data set {name!r} is not there: looked in {looked}; {_help(name)}", damaged=False)
 
 
-def part_of(settings: Mapping[str, Any]) -> str:
-    """The part of a family that a data set's settings name, "" where it is no family."""
-    found = source(str(settings["name"]))
-    return str(settings[found.by]) if found and found.by else ""
+def _limited(layout: Layout, only: Collection[str]) -> Layout:
+    return replace(layout, files=tuple(file for file in layout.files if file.path in only))
+
+
+def needs(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The data set, and the part where it is a family, or those it is made of, that settings name."""
+    name = str(settings["name"])
+    found = source(name)
+    chosen = [str(settings[key]) for key in found.by.split()] if found else []
+    return [(one, "") for one in chosen] if found and found.of else [(name, "".join(chosen))]
 
 
 def state(name: str, root: Path, part: str = "") -> str:
@@ -136,6 +153,9 @@ def state(name: str, root: Path, part: str = "") -> str:
     found = source(name)
     if found is None or part in found.embedded:
         return "embedded"
+    if found.of:
+        states = {state(one, root) for one in found.of}
+        return states.pop() if len(states) == 1 else "partial"
     try:
         locate(name, root, part)
     except FilesError as problem:
@@ -164,19 +184,26 @@ def kept_bytes(name: str) -> int:
 
 
 def listing(root: Path) -> list[dict[str, Any]]:
-    """One row per data set: name, state, bytes to download, where it is, how to get it, licence."""
+    """One row per data set and file of weights: name, state, bytes to download, where it is, how to get it, licence."""
     rows = []
-    for name in DATASETS:
+    for name in names():
         row = {"name": name, "state": "embedded", "bytes": 0, "where": "", "how": "", "licence": ""}
         if found := source(name):
             row |= {"state": "present", "bytes": found.download, "licence": found.licence}
-            try:
-                place = locate(name, root)
-                row["where"] = str(place.root / place.layout.folder)
-            except FilesError as problem:
-                row |= {"state": _lacking(found, root, problem), "how": str(problem)}
+            row |= _found(name, found, root)
         rows.append(row)
     return rows
+
+
+def _found(name: str, found: Source, root: Path) -> dict[str, str]:
+    """Of a row of the listing: where the data set is, or its state and how to get it."""
+    if found.of:
+        return {"state": state(name, root), "how": f"made of {', '.join(found.of)}: fetch those"}
+    try:
+        place = locate(name, root)
+        return {"where": str(place.root / place.layout.folder)}
+    except FilesError as problem:
+        return {"state": _lacking(found, root, problem), "how": str(problem)}
 
 
 def _check_root(name: str, root: Path) -> None:
@@ -218,7 +245,7 @@ def _problem(root: Path, layout: Layout, part: str) -> tuple[str, bool] | None:
 
 def _damage(root: Path, path: Path, file: File) -> str:
     size = path.stat().st_size - content_offset(path)
-    if size != file.bytes:
+    if size != file.bytes and not file.about:
         cut = " (truncated)" if size < file.bytes else ""
         return f"{path} is damaged: its content has {max(size, 0):,} bytes{cut}, it should have {file.bytes:,}"
     kind = "md5" if len(file.digest) == 32 else "sha256"

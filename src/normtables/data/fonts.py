@@ -36,10 +36,14 @@ def digit_fonts(
 ) -> Dataset:
     """1,800 printed digits, [N, 1, size, size], 0..1, light on dark; stratified splits drawn by the data seed."""
     check_side(size)
+    return dataset(drawn_splits(*printed(size), seed, valid, test, train), 10, scale, prep)
+
+
+def printed(size: int) -> tuple[Floats, NDArray[np.int64]]:
+    """All pictures [N, 1, size, size], 0..1, and their digits."""
     pictures, labels = drawn()
     cell = SIDE // size
-    images = pictures.reshape(IMAGES, 1, size, cell, size, cell).mean((3, 5))
-    return dataset(drawn_splits(images, labels, seed, valid, test, train), 10, scale, prep)
+    return pictures.reshape(IMAGES, 1, size, cell, size, cell).mean((3, 5)), labels
 
 
 @cache

@@ -51,12 +51,8 @@ def digits(
     train: int | None = None,
 ) -> Dataset:
     """Scikit-learn's 1,797 handwritten digits, [N, 1, size, size]; stratified splits drawn by the data seed."""
-    from sklearn.datasets import load_digits
-
     check_side(size)
-    raw = load_digits()
-    images = enlarged((raw.images[:, None] / 16).astype(np.float32), size)  # 17 grey levels
-    return dataset(drawn_splits(images, raw.target, seed, valid, test, train), 10, scale, prep)
+    return dataset(drawn_splits(*handwritten(size), seed, valid, test, train), 10, scale, prep)
 
 
 @DATASETS.register("mnist", version=1)
@@ -71,16 +67,27 @@ def mnist(
 ) -> Dataset:
     """MNIST, [N, 1, 28, 28]: the last `valid` training images are for validation; `seed` draws a subset only."""
     place = files.locate("mnist", root)
-    names = [file.path for file in place.layout.files]
-    images, labels, test_images, test_labels = (idx(place.path(name)) for name in names)
-    found = (images[:, None], labels), (test_images[:, None], test_labels)
-    return file_splits(place, *found, seed, valid, scale, prep, train)
+    return file_splits(place, *idx_pairs(place), seed, valid, scale, prep, train)
+
+
+def idx_pairs(place: files.Place) -> tuple[tuple[Bytes, Bytes], tuple[Bytes, Bytes]]:
+    """MNIST's (images [N, 1, 28, 28], digits) for training and for testing."""
+    images, labels, test_images, test_labels = (idx(place.path(file.path)) for file in place.layout.files)
+    return (images[:, None], labels), (test_images[:, None], test_labels)
 
 
 def check_side(size: int) -> None:
     """Raise UserError for a size that embedded digits do not come in."""
     if size not in SIZES:
         raise UserError(f"dataset.size={size}: choose one of {', '.join(map(str, SIZES))}")
+
+
+def handwritten(size: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Scikit-learn's digits [N, 1, size, size], 0..1, and their classes."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    return enlarged((raw.images[:, None] / 16).astype(np.float32), size), raw.target  # 17 grey levels
 
 
 def enlarged(images: Floats, size: int) -> Floats:
@@ -107,15 +114,15 @@ def drawn_splits(
 
 def file_splits(
     place: files.Place,
-    images: tuple[Bytes, Bytes],
-    test: tuple[Bytes, Bytes],
+    images: tuple[Images, Bytes],
+    test: tuple[Images, Bytes],
     seed: int,
     valid: int,
     scale: Scale,
     prep: Prep,
     train: int | None,
 ) -> Dataset:
-    """Splits of uint8 (images [N, C, H, W], labels) with a test file of their own: the last `valid` are held out."""
+    """Splits of (images [N, C, H, W], labels) with a test file of their own: the last `valid` are held out."""
     pixels, labels = images
     kept, held = splits.last(len(labels), valid)
     if train is not None:

@@ -74,17 +74,18 @@ def per_class(targets: NDArray[Any], shares: NDArray[Any], rng: np.random.Random
 
 def dataset(parts: Sequence[Arrays], classes: int) -> Dataset:
     """Training, validation and test (inputs, targets) as tensors; inputs share the arrays' memory."""
-    train, valid, test = (_split(*part) for part in parts)
+    train, valid, test = (split(*part) for part in parts)
     return Dataset(train, valid, test, classes)
 
 
 def multilabel(parts: Sequence[Arrays]) -> Multilabel:
     """Training, validation and test (inputs, targets [N, tasks] with NaN for missing labels) as tensors."""
-    train, valid, test = (_split(*part, np.float32) for part in parts)
+    train, valid, test = (split(*part, np.float32) for part in parts)
     return Multilabel(train, valid, test)
 
 
-def _split(inputs: NDArray[np.float32], targets: NDArray[Any], kind: type = np.int64) -> Split:
+def split(inputs: NDArray[np.float32], targets: NDArray[Any], kind: type = np.int64) -> Split:
+    """Inputs and targets as tensors; inputs share the array's memory."""
     import torch  # here, so that listing data sets stays free of torch
 
     return Split(torch.from_numpy(np.ascontiguousarray(inputs)), torch.from_numpy(targets.astype(kind)))

@@ -52,6 +52,7 @@ def reestimate(
     batches: Iterable[Any],
     how: Literal["exact", "cumulative"] = "exact",
     which: Literal["both", "mean", "scale"] = "both",
+    layers: Iterable[nn.Module] | None = None,
 ) -> None:
     """Take the running statistics of every layer that has them anew over `batches`, in place.
 
@@ -62,6 +63,7 @@ def reestimate(
     how="cumulative": one pass in which each layer normalises a batch by the batch's own statistics; the averages of
     these over the batches are kept, as torch.optim.swa_utils.update_bn does with torch's layers.
     which: whether mean and scale are replaced, or only one of them.
+    layers: these alone, of those that have running statistics; the others keep theirs and normalise by them.
 
     All modules are in evaluation mode meanwhile (dropout off); weights, counters and each module's mode stay as they
     were. Raises UserError for unknown words, a model without such layers or with statistics by position in an LSTM, no
@@ -69,13 +71,16 @@ def reestimate(
     """
     take = lookup({"exact": exact, "cumulative": cumulative}, how, "way to take statistics")
     parts = lookup(PARTS, which, "part of the statistics")
-    layers = [layer for layer in model.modules() if has_statistics(layer)]
+    chosen = [layer for layer in model.modules() if has_statistics(layer)]
     if any(isinstance(layer, StepNorm) for layer in model.modules()):
         raise UserError("LSTM layers keep statistics by position, not taken anew here: set norm.evaluation=batch")
-    if not layers:
+    if not chosen:
         raise UserError("the model has no layer with running statistics: nothing to take anew")
+    if layers is not None:
+        only = set(layers)
+        chosen = [layer for layer in chosen if layer in only]
     with evaluating(model):
-        take(model, layers, batches, parts)
+        take(model, chosen, batches, parts)
 
 
 def exact(model: nn.Module, layers: list[nn.Module], batches: Iterable[Any], parts: Parts) -> None:

@@ -72,6 +72,9 @@ def table_lines(plan: Plan, grid: Grid) -> Iterator[str]:
         taken = f", its {column.take}" if column.take not in ("", column.score) else ""
         budget = f"; budget {', '.join(grid.budgets[name])}" if grid.budgets[name] else ""
         yield f"- {markdown(name)}: {column.score} ({column.better} is better), {column.read}{taken}{budget}."
+    for name in grid.rows:
+        if spec.rows[name].take:
+            yield f"- {markdown(name)}: its number is {spec.rows[name].take} of the same runs."
     if grid.waiting():
         yield f"\nCells that wait for runs: {len(grid.waiting())}. `{command(plan)}` makes them."
     others = [f"{markdown(n)} ({', '.join(c.tiers)})" for n, c in spec.columns.items() if n not in grid.columns]

@@ -97,23 +97,28 @@ def tier(node: Node, name: str) -> Tier:
 
 @dataclass(frozen=True)
 class Row:
-    """A labelled bundle of settings; a quoted row is printed from the source and never run."""
+    """A labelled bundle of settings; a quoted row is printed from the source and never run.
+
+    `take` is the metric that is its number in place of a column's score: rows may share runs and differ in it alone.
+    """
 
     name: str
     settings: Settings
     quoted: bool = False
     tune: Axes = field(default_factory=dict)
+    take: str = ""
 
 
 def row(node: Node, name: str, runnable: bool) -> Row:
-    """One entry of `rows`: `quoted` or {set, tune}."""
+    """One entry of `rows`: `quoted` or {set, tune, take}."""
     if node.value == "quoted":
         return Row(name, {}, quoted=True)
-    f = node.fields(("set", "tune"))
+    f = node.fields(("set", "tune", "take"))
     if runnable and not (f.get("set") and f["set"].value):
         raise node.error("this row has no settings; write {set: {...}} or quoted")
     none = Node({}, node.where)
-    return Row(name, settings(f.get("set", none)), tune=axes(f.get("tune", none)))
+    take = metric(f["take"]) if "take" in f else ""
+    return Row(name, settings(f.get("set", none)), tune=axes(f.get("tune", none)), take=take)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,12 @@ class CellReader:
     column: Column
     cell: Cell
 
+    @property
+    def take(self) -> str:
+        """The metric that is printed: the row's own, the column's, or (empty) the score."""
+        row = self.sources.plan.spec.rows.get(self.cell.row)
+        return (row.take if row else "") or self.column.take
+
     def all(self) -> list[Piece]:
         """Every chosen run (one for each point of over and repeat) with its value and status."""
         chosen = dict(self.chosen())
@@ -138,7 +144,7 @@ class CellReader:
         at = self.elsewhere(member) if column.read.others else math.nan
         if column.read.others and math.isnan(at):
             return math.nan, "missing"  # the row that gives the goal or the step is not there yet
-        found = read(column.read, rows, column.score, column.better, column.take, at)
+        found = read(column.read, rows, column.score, column.better, self.take, at)
         if found.reached:
             return found.value * column.scale, "finished"
         if column.read.kind != "first" or not has(self.sources, member.run, column.score):
@@ -168,7 +174,7 @@ class CellReader:
 
     def absent(self, run: str, rows: History, *wanted: str) -> None:
         """Raise UserError for a score that a finished run did not record."""
-        missing = wanted or (self.column.score, self.column.read.by, self.column.take)
+        missing = wanted or (self.column.score, self.column.read.by, self.take)
         names = ", ".join(rows[-1]) if rows else "nothing"
         where = f"{self.sources.plan.spec.path.name}: columns.{self.column.name}"
         sought = ", ".join(filter(None, missing))

@@ -219,6 +219,11 @@ def check_column(spec: TableSpec, col: Column, where: str) -> None:
         raise UserError(f"{where}.take: a mean of several rows has no single row to take {col.take!r} from")
     needed = col.read.others | set(col.relative_to.values())
     for tier, part in col.tiers.items():
+        for row in spec.planned_rows(col.name, tier):
+            if spec.rows[row].take and (col.read.kind not in ("last", "best") or col.take):
+                raise UserError(
+                    f"{where}: the row {row!r} has a take of its own: read last or best, without a take here"
+                )
         folded = [*{**col.over, **part.over}.values()]
         if col.combine == "largest" and not (col.read.kind == "first" and len(folded) == 1 and numbers(folded[0])):
             raise UserError(f"{where}.combine: largest needs read: first, and over: one setting with numbers")

@@ -73,5 +73,6 @@ def chances(plan: Plan, store: Store) -> Iterator[tuple[Key, float]]:
         column = plan.spec.columns[key[1]]
         records = [store.read(member.run) for member in cell.members]
         known = [r.score.get("chance", math.nan) for r in records if r and r.score.get("name") == column.score]
-        if known and column.take in ("", column.score) and column.combine == "mean":
+        taken = plan.spec.rows[key[0]].take or column.take
+        if known and taken in ("", column.score) and column.combine == "mean":
             yield key, stats.moments(known)[0]

@@ -55,6 +55,14 @@ class Extending(Protocol):
 
 
 @runtime_checkable
+class Paced(Protocol):
+    """A task whose training changes with the share of the run that is done."""
+
+    def pace(self, steps: int) -> None:
+        """The updates of the run in all, told before the model is built."""
+
+
+@runtime_checkable
 class Lasting(Protocol):
     """A task with a state of its own that a run must keep: a replay memory, a game half played."""
 

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from normtables.config import Auto, facts, id_of, steps_of
 from normtables.data import load
 from normtables.errors import UserError
-from normtables.models import MODELS, initialise
-from normtables.models.classical import Classical
+from normtables.models import MODELS, initialise, pretrained
 from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Record, Store, write_whole
-from normtables.tasks import TASKS, Extending, Lasting, Task
+from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
 from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, fitted, history, loop, machine
 from normtables.training.loop import Diverged, Position, evaluating
@@ -96,6 +95,8 @@ class Training:
             self.task.open(folder, self.saved and self.saved["task"])
         self.steps = steps_of(cfg.budget, "budget", self.task.clock)
         self.every = steps_of(cfg.evaluate, "evaluate", self.task.clock)
+        if isinstance(self.task, Paced):
+            self.task.pace(self.steps)
         torch.manual_seed(cfg.seeds.weights)
         self.method = METHODS.build(known["norm"])
         self.model = self.build(cfg)
@@ -113,6 +114,7 @@ class Training:
         model = MODELS.build(self.known["model"], Kit(self.method), self.task.sizes)
         initialise(model, cfg.init)
         self.method.init(model)
+        pretrained.load(model, Path(cfg.data.root))
         if isinstance(self.task, Extending):
             model = self.task.extend(model)
         model = model.to(self.device, self.dtype)
@@ -161,7 +163,7 @@ class Training:
 
     def pauses(self) -> Iterator[Position]:
         """The loop, on a stream that begins where the position stands; a model that is fitted has one pause."""
-        if isinstance(self.model, Classical):
+        if not self.steps:
             return fitted.fitted(self.model, self.task, self.known["seeds"]["weights"], self.position)
         self.stream = self.task.batches(self.model, self.position.step)
         return loop.train(
