@@ -12,7 +12,7 @@ import torch
 from scipy.io import mmwrite
 from scipy.sparse import csr_matrix
 
-from normtables.data import derived, files, load, molecules, tox21
+from normtables.data import derived, files, load, molecules, synthetic_tasks, tox21
 from normtables.errors import UserError
 
 NEEDS = "RDKit, the extra `chem`, makes the features"
@@ -218,6 +218,13 @@ def test_descriptors_and_circular_counts():
     assert sum(count for _, count in of[0]) == 3 + 2 + 1, "atoms; both ends' neighbours; the whole from the middle"
 
 
+def test_substructures_reach_five_bonds_around_an_atom():
+    """Of a chain of 30 carbons 28 have two neighbours, 26 of them no end within one bond more, ..., 18 within five."""
+    pytest.importorskip("rdkit", reason=NEEDS)
+    _, counts = molecules.features(["C" * 30])
+    assert sorted(count for _, _, count in counts if count > 2) == [18, 20, 22, 24, 26, 28]
+
+
 # DeepTox's files
 
 
@@ -264,6 +271,23 @@ def test_deeptoxs_files_must_agree(root, deeptox, table):
         get(root, "tox21_deeptox")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tox21_sparse_train.mtx.gz", b"broken"),
+        ("tox21_sparse_train.mtx.gz", gzip.compress(b"%%MatrixMarket matrix\n1 2")),
+        ("tox21_sparse_test.mtx.gz", gzip.compress(b"%%MatrixMarket " * 9)[:20]),
+        ("tox21_dense_test.csv.gz", gzip.compress(b"ID,a\n" + b"".join(b"NCGC00%d-01,x\n" % i for i in range(48, 60)))),
+    ],
+    ids=["no gzip", "no header", "cut off", "text"],
+)
+def test_damaged_features_of_deeptox_are_one_line(root, deeptox, file, content):
+    (root / "tox21" / file).write_bytes(content)
+    with pytest.raises(UserError, match=r"the features in .* are damaged: ") as error:
+        get(root, "tox21_deeptox")
+    assert "\n" not in str(error.value)
+
+
 # the developers' copies
 
 
@@ -293,6 +317,10 @@ def test_synthetic_tasks(tmp_path):
     torch.testing.assert_close(*rows, msg="the rows are always the same")
     labels = torch.cat([split.targets for split in (first.train, first.valid, first.test)])
     assert set(labels[~labels.isnan()].unique().tolist()) == {0, 1}
+    inputs, targets = synthetic_tasks.drawn()
+    np.testing.assert_allclose(inputs[0, :3], [-0.80153495, 0.6019682, 1.4965372], rtol=1e-5)
+    shown = ["".join("?" if np.isnan(v) else f"{v:.0f}" for v in row) for row in targets[:3]]
+    assert shown == ["00001????00?", "010?0000?001", "000010?00000"], "for ever"
     missing, positive = labels.isnan().float().mean(0), labels.nanmean(0)
     np.testing.assert_allclose(missing, np.linspace(0.1, 0.4, 12), atol=0.04)
     np.testing.assert_allclose(positive, np.linspace(0.1, 0.3, 12), atol=0.03)

@@ -134,6 +134,13 @@ def test_a_fold_of_the_files(root, car, fold):
         np.testing.assert_allclose(together[order[0], column], slope * raw[order[1], column] + offset, atol=1e-5)
 
 
+def test_of_very_few_rows_one_validates(root):
+    inputs, targets = np.arange(4.0)[:, None], np.array([0, 0, 0, 1])
+    write(root / "uci121", "trains", [(inputs, targets)], 2, [([0, 1, 3], [2])] * 4)
+    found = get(root, "trains")
+    assert [len(split.targets) for split in (found.train, found.valid, found.test)] == [2, 1, 1]
+
+
 def test_the_scale_is_that_of_the_training_rows_alone(root, car):
     found = get(root, "car")
     own = found.train.inputs[:, [0, 1, 3]].double()
@@ -209,12 +216,20 @@ def test_bad_options_are_refused(root, options, says):
         ("car_R.dat", lambda text: text.replace("\t2\n", "\t3\n"), "does not hold what the set's .txt file says"),
         ("car_R.dat", lambda text: "\x00nothing", "does not hold what the set's .txt file says"),
         ("car.txt", lambda text: text.replace("n_clases", "n_class"), "does not tell n_clases"),
+        (
+            "car_R.dat",
+            lambda text: text.replace("\t5.0\t", "\tinf\t", 1),
+            "does not hold what the set's .txt file says",
+        ),
         ("conxuntos_kfold.dat", lambda text: text.replace("7 ", "8 "), "fold 0 does not name each of 60 rows once"),
+        ("conxuntos_kfold.dat", lambda text: text.partition("\n")[0], "fold 0 does not name each of 60 rows once"),
+        ("conxuntos_kfold.dat", lambda text: f"x {text}", "fold 0 does not name each of 60 rows once"),
+        ("conxuntos_kfold.dat", lambda text: "\udcff", "fold 0 does not name each of 60 rows once"),
     ],
 )
 def test_files_that_disagree_are_named(root, car, file, change, says):
     path = root / "uci121" / "car" / file
-    path.write_text(change(path.read_text()))
+    path.write_text(change(path.read_text()), errors="surrogateescape")
     assert refusal(root, "car").startswith(f"data set 'uci': {path} is damaged: ")
     assert says in refusal(root, "car")
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
@@ -190,6 +191,13 @@ def test_the_largest_score_is_the_predicted_class_and_a_class_never_seen_has_the
     assert not list(net.parameters())
 
 
+def test_a_probability_of_nothing_costs_what_scikit_learns_log_loss_takes_for_float32():
+    net = built("nearest_neighbour", n_neighbors=1, weights="uniform")
+    net.fit(torch.tensor([[0.0, 0], [4, 0], [8, 0]]), torch.arange(3), 0)
+    loss = nn.functional.cross_entropy(net(torch.tensor([[3.0, 0]])), torch.tensor([0])).item()
+    assert loss == pytest.approx(log_loss([0], np.array([[0, 1, 0]], np.float32), labels=[0, 1, 2]), rel=1e-5)
+
+
 DEFAULTS = {
     "svm": {"C": 1.0, "gamma": "auto"},
     "random_forest": {"n_estimators": 10, "max_features": 1.0},
@@ -220,6 +228,12 @@ def test_updates_and_fits_do_not_mix(classical, small):
 
 def test_only_a_budget_may_be_nothing(small):
     told(lambda: small(evaluate="0steps"), "evaluate=0steps", "positive")
+
+
+def test_no_more_neighbours_than_examples():
+    net = built("nearest_neighbour", n_neighbors=4, weights="uniform")
+    net.fit(torch.randn(4, 2), torch.arange(4) % 3, 0)
+    told(lambda: net.fit(torch.randn(3, 2), torch.arange(3), 0), "model.n_neighbors=4: the training set has 3 examples")
 
 
 def test_a_task_that_classifies_no_single_examples_is_refused(composer, results):

@@ -8,7 +8,8 @@ from torch import nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, initialise
-from normtables.models.resnet_fnn import BLOCKS
+from normtables.models.highway import Highway
+from normtables.models.resnet_fnn import BLOCKS, Residual
 from normtables.norms import METHODS, Kit
 
 SIZES = {"inputs": (9,), "outputs": 3}
@@ -171,6 +172,15 @@ def test_norm_layers_of_a_block_lie_on_the_residual_only():
     nn.init.zeros_(net[4].residual[-1].weight)
     x = torch.randn(6, 8)
     torch.testing.assert_close(net[4](x), x.clamp_min(0))
+
+
+@pytest.mark.parametrize(("settings", "layer"), [(HIGHWAY, Highway), (RESNET, Residual)], ids=["highway", "residual"])
+def test_dropout_lies_behind_every_highway_layer_and_every_block(settings, layer):
+    net = build(settings, dropout=0.3)
+    behind = [after for before, after in itertools.pairwise(net) if isinstance(before, layer)]
+    assert [type(part) for part in behind] == [nn.Dropout] * 2
+    assert [part.p for part in net.modules() if isinstance(part, nn.Dropout)] == [0.3] * 2
+    assert not any(isinstance(part, nn.Dropout) for part in build(settings).modules())
 
 
 @pytest.mark.parametrize("settings", [FNN, HIGHWAY, RESNET], ids=lambda s: s["name"])

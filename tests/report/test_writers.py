@@ -13,6 +13,9 @@ from normtables import report
 from normtables.errors import UserError
 from normtables.records import Record, Store
 from normtables.report import figure, grid, latex, markdown, misprints, provenance
+from normtables.tables.entries import Choose
+from normtables.tables.plan import Cell, Member
+from normtables.tables.reading import Rule
 from normtables.tables.statements import Published
 
 
@@ -236,3 +239,24 @@ def test_a_table_of_ranks_says_and_draws_them(laptop, monkeypatch, tmp_path):
     assert "## Ranks over data sets" in text
     assert "- UCI: 3 rows on 9 data sets; Friedman's statistic 8.00, p 0.02;" in text
     assert "Ranks over data sets" not in page(laptop)
+
+
+def searched(laptop, statuses):
+    """The golden plan as a search among three settings of `row`, its six runs ended so."""
+    row, column = next(iter(laptop.plan.cells))
+    members = [
+        Member((), (("optim.lr", rate),), (("seed", seed),), f"{rate} {seed}") for rate in (1, 2, 3) for seed in (0, 1)
+    ]
+    cells = {(row, column): Cell(row, column, tuple(members)), (row, "other"): Cell(row, "other", tuple(members[:2]))}
+    choose = Choose(by="valid/error", read=Rule("best"), better="lower")
+    plan = dataclasses.replace(changed(laptop, choose=choose), cells=cells)
+    records = {m.run: Record(m.run, status, "", {}) for m, status in zip(members, statuses)}
+    return row, list(provenance.Origins(plan, records, ()).lines())
+
+
+def test_a_search_says_how_many_settings_there_were_and_what_diverged(laptop):
+    row, lines = searched(laptop, ["finished"] * 6)
+    assert lines[-1] == f"Settings are chosen by valid/error, the best of so many: {row} 3."
+    row, lines = searched(laptop, ["diverged", "finished", "diverged", "failed", "finished"])
+    assert lines[-1].endswith(f"the best of so many: {row} 3 (2 of 6 runs diverged).")
+    assert lines[0].startswith("4 of 5 runs done, 1 failed")

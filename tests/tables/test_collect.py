@@ -11,6 +11,7 @@ from normtables.errors import UserError
 from normtables.records import Record, Store
 from normtables.tables.collect import COLUMNS, collect, readings, samples
 from normtables.tables.plan import plan
+from normtables.tables.ranking import rankings
 from normtables.tables.spec import load
 from normtables.tables.trials import chances
 
@@ -255,6 +256,19 @@ def test_ties_go_the_way_the_table_says(table):
     assert other.line("one", "error")["ours"] == pytest.approx(0.1)
 
 
+def test_equal_means_are_ties_in_any_order_of_the_repeats(table):
+    """0.1 + 0.2 + 0.3 is more than 0.3 + 0.2 + 0.1."""
+    valid = {0.1: [0.1, 0.2, 0.3], 1: [0.3, 0.2, 0.1], 10: [9.0] * 3}
+    for text, chosen in ((TUNED, 1), (TUNED.replace("optim.lr: higher", "optim.lr: lower"), 0.1)):
+        made = table(text).fill(lambda s: rows(s["optim.lr"], valid=[valid[s["optim.lr"]][s["seed"]]]))
+        assert made.line("one", "error")["ours"] == pytest.approx(chosen)
+
+
+def test_a_failed_run_of_the_search_is_told(table):
+    line = table(TUNED).fill(lambda s: "failed" if s["seed"] == 0 else rows(1.0)).line("one", "error")
+    assert (line["status"], line["n"]) == ("failed 3 of 3", 0)
+
+
 def test_a_setting_that_diverged_once_is_never_chosen(table):
     def make(s):
         return "diverged" if (s["optim.lr"], s["seed"]) == (0.1, 2) else rows(s["optim.lr"], valid=[s["optim.lr"]])
@@ -318,6 +332,41 @@ def test_a_diverged_run_ranks_last_and_a_missing_one_empties_the_ranks(table):
     made = table(MANY).fill(lambda s: "diverged" if (s["norm.alpha"], s["dataset.valid"]) == bad else by_set(s))
     assert made.line("one", "rank")["ours"] == pytest.approx((5 * 1 + 3) / 6 - 2)
     assert made.line("one", "mean")["status"] == "diverged"
+
+
+def test_a_diverged_run_is_the_largest_difference_of_the_signed_ranks(table):
+    """`none` is 1, 2, ..., 2 and infinitely worse than `one`; the p-value of `half` rests on all six sets still."""
+    made = table(MANY).fill(lambda s: "diverged" if (s["norm.alpha"], s["dataset.valid"]) == (0, 106) else by_set(s))
+    assert made.line("none", "rank")["p_value"] == pytest.approx(stats.wilcoxon([1, 2, 2, 2, 2, 9]).pvalue)
+    assert made.line("half", "rank")["p_value"] == pytest.approx(stats.wilcoxon([1] * 6).pvalue)
+
+
+def test_a_ranking_is_of_the_means_over_the_repeats_and_equal_ones_share_their_rank(table):
+    """0.1 + 0.2 + 0.3 is more than 0.3 + 0.2 + 0.1. By seed `one` wins once, ties once and loses once."""
+    values = {1: [0.1, 0.2, 0.3], 0.5: [0.3, 0.2, 0.1], 0: [0.3, 0.3, 0.3]}
+    made = table(MANY).fill(lambda s: rows(values[s["norm.alpha"]][s["seed"]]))
+    [found] = rankings(made.plan, made.store)
+    assert (found.column, found.sets) == ("rank", 6)
+    assert found.ranks == {"one": 1.5, "half": 1.5, "none": 3}
+    assert made.line("one", "rank")["ours"] == pytest.approx((1 + 1.5 + 2.5) / 3 - 2)
+    assert made.line("half", "rank")["p_value"] == 1
+
+
+def test_a_table_of_one_method_has_no_differences(table):
+    made = table(
+        "\n".join(line for line in MANY.splitlines() if "rows" not in line) + "\nrows: {one: {set: {norm.alpha: 1}}}"
+    )
+    made.fill(lambda s: rows(1.0))
+    assert (made.line("one", "rank")["ours"], made.line("one", "relative")["ours"]) == (0, 0)
+
+
+def test_a_failed_run_empties_the_ranks_and_its_row_says_why(table):
+    bad = (0.5, 103, 1)
+    made = table(MANY).fill(
+        lambda s: "failed" if (s["norm.alpha"], s["dataset.valid"], s["seed"]) == bad else by_set(s)
+    )
+    assert made.line("half", "rank")["status"] == "failed 1 of 3"
+    assert made.line("one", "rank")["status"] == "partial 2 of 3"
 
 
 def test_ranks_wait_for_every_method_on_every_set(table):

@@ -43,6 +43,21 @@ def test_a_rule_reads_the_number_that_counts(rule, better, take, at, expected):
 
 
 @pytest.mark.parametrize(
+    ("values", "smooth", "chosen"),
+    [
+        ([5.0, 1, 1, 9, 0, 3], 3, 3),  # 1 at the second row is better, but has no three rows
+        ([5.0, 1, 1, 9, 0, 3], 6, 6),
+        ([5.0, 1, 1, 9, 0, 3], 7, 6),  # fewer rows than seven: the last
+        ([9.0, 0.1, 0.2, 0.3, 9, 0.3, 0.2, 0.1], 3, 4),  # two windows of the same numbers: the earlier one
+    ],
+)
+def test_a_smoothed_row_is_the_last_of_a_full_window(values, smooth, chosen):
+    history = [{"step": i, "valid/error": v, "test/error": 10.0 * i} for i, v in enumerate(values, 1)]
+    found = read(Rule("best", by="valid/error", better="lower", smooth=smooth), history, "test/error", "lower")
+    assert found == (10.0 * chosen, chosen, True)
+
+
+@pytest.mark.parametrize(
     ("rule", "history", "at"),
     [
         (Rule("first", goal=3.9), ROWS, math.nan),

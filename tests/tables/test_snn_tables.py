@@ -9,6 +9,7 @@ from normtables.config import facts
 from normtables.models import MODELS
 from normtables.norms import METHODS, Kit
 from normtables.registry import check_options
+from normtables.tables.plan import base
 from normtables.tables.spec import load
 
 SOURCE = {  # configurations of the source, those of Table 6 at each of its depths
@@ -63,6 +64,18 @@ def test_smaller_tiers_try_eight_configurations_at_most(spec, tier):
         assert size(spec, row, tier) <= size(spec, row, "paper")
         if spec.table == 5:
             assert all(set(values) <= set(whole[key]) for key, values in tried.items())
+
+
+@pytest.mark.parametrize("tier", ["laptop", "short", "paper"])
+def test_networks_train_for_the_sources_100_epochs_and_early_stopping_has_a_choice(spec, composer, tier):
+    read = {column.read for column in spec.columns.values()} | {spec.choose.read}
+    assert {rule.smooth for rule in read} == {10}
+    assert {rule.by.partition("/")[0] for rule in read} == {"valid"}
+    for column in (name for name, own in spec.columns.items() if tier in own.tiers):
+        for row in spec.planned_rows(column, tier):
+            known = facts(composer.config(base(spec, tier, row, column)))
+            assert known["budget"] == ({"step": 0} if row in CLASSICAL else {"epoch": 100})
+            assert known["evaluate"] == {"epoch": 1}
 
 
 def test_every_configuration_is_one_that_its_model_takes(spec, composer):

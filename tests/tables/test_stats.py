@@ -141,6 +141,35 @@ def test_wilcoxon_exact_by_hand():
     assert stats.wilcoxon([2, 4, 6, 8, 10], [1, 2, 3, 4, 5]) == pytest.approx(2 / 32)
 
 
+def test_wilcoxon_ranks_an_infinite_difference_first_and_two_infinite_values_are_equal():
+    """Of eight differences -inf, which counts as -100, and seven of the other sign, none larger than 7."""
+    best = [10.0, 11, 12, 13, 14, 15, 16, 17]
+    worse = [-math.inf, *(b + i + 1 for i, b in enumerate(best[1:]))]
+    expected = reference.wilcoxon([-100, 2, 3, 4, 5, 6, 7, 8]).pvalue
+    assert stats.wilcoxon(worse, best) == pytest.approx(expected)
+    assert stats.wilcoxon([*worse, -math.inf], [*best, -math.inf]) == pytest.approx(expected)
+
+
+def test_wilcoxon_of_equal_differences_that_differ_in_their_last_bits():
+    """0.3 - 0.2 is less than 0.4 - 0.3, and 0.1 + 0.2 is more than 0.3."""
+    a, b = [0.3, 0.4, 1.0, 2.0, 0.1 + 0.2], [0.2, 0.3, 1.1, 1.0, 0.3]
+    assert stats.wilcoxon(a, b) == stats.wilcoxon([1, 1, -1, 10, 0], [0] * 5)
+
+
+def test_friedman_of_methods_that_never_differ():
+    frame = pd.DataFrame({name: [1.0, 2.0, 3.0, 2.0] for name in "abc"})
+    assert stats.friedman(frame) == (0.0, 1.0)
+
+
+def test_sums_in_another_order_are_one_number():
+    assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1
+    assert stats.firm(0.1 + 0.2 + 0.3) == stats.firm(0.3 + 0.2 + 0.1) == 0.6
+    assert stats.firm(85.25) == 85.25
+    assert stats.firm(1.00000000001) != 1
+    assert stats.firm(-math.inf) == -math.inf
+    assert math.isnan(stats.firm(math.nan))
+
+
 def test_friedman_by_hand():
     """Ranks 1 2 3 in each of four rows: 12 * 4 / (3 * 4) * (1 + 0 + 1) = 8 with mean ranks 1, 2, 3; p = exp(-4)."""
     frame = pd.DataFrame({"x": [1, 2, 3, 4], "y": [2, 3, 4, 5], "z": [3, 4, 5, 6]})
@@ -150,6 +179,13 @@ def test_friedman_by_hand():
 def test_nemenyi_matches_demsar():
     """Demsar 2006, section 3.2.2: four methods on 14 data sets, q = 2.569, CD = 1.25."""
     assert stats.nemenyi_cd(4, 14) == pytest.approx(1.25, abs=0.005)
+
+
+@pytest.mark.parametrize(("methods", "quantile"), [(2, 1.960), (3, 2.343), (7, 2.949), (10, 3.164), (13, 3.313)])
+def test_nemenyi_quantiles_are_the_published_ones(methods, quantile):
+    """Demsar 2006, Table 5a, and for 13 methods its continuation, cut or rounded to three digits."""
+    found = stats.nemenyi_cd(methods, 30) / math.sqrt(methods * (methods + 1) / 180)
+    assert found == pytest.approx(quantile, abs=1e-3)
 
 
 METHODS = ["SNN", "MS", "HW", "ResNet", "BN", "WN", "LN"]

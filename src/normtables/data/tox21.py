@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -105,12 +106,17 @@ def tox21_deeptox(root: Path, seed: int, *, fold: Fold = "leaderboard") -> Multi
     if not set(names) <= set(table.index):
         raise UserError(f"data set 'tox21_deeptox': {place.path(SETS)} does not name every compound of the features")
     table = table.loc[names]
-    paths = [str(place.path(f"tox21_sparse_{part}.mtx.gz")) for part in PARTS]
-    matrix = sparse.vstack([sparse.coo_matrix(io.mmread(path)) for path in paths]).tocoo()
-    if matrix.shape[0] != len(table):
-        raise UserError(f"data set 'tox21_deeptox': {matrix.shape[0]} rows of sparse features, {len(table)} compounds")
+    paths = [place.path(f"tox21_sparse_{part}.mtx.gz") for part in PARTS]
+    try:
+        matrix = sparse.vstack([sparse.coo_matrix(io.mmread(str(path))) for path in paths]).tocoo()
+        if (found := matrix.shape[0]) != len(table):
+            raise UserError(f"data set 'tox21_deeptox': {found} rows of sparse features, {len(table)} compounds")
+        numbers = np.concatenate([frame.to_numpy(np.float64) for frame in dense])
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"data set 'tox21_deeptox': the features in {paths[0].parent} are damaged: {why}") from error
     counts = np.stack([matrix.row, matrix.col, matrix.data], 1).astype(np.float64)
-    return dataset(table, roles(table, fold), np.concatenate([f.to_numpy(np.float64) for f in dense]), counts)
+    return dataset(table, roles(table, fold), numbers, counts)
 
 
 def dataset(table: DataFrame, part: NDArray[Any], numbers: Doubles, counts: NDArray[Any]) -> Multilabel:

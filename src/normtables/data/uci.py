@@ -175,15 +175,19 @@ def rows(path: Path, facts: dict[str, int], number: int) -> Rows:
         found = pandas.read_csv(path, sep="\t", index_col=0).to_numpy(np.float64)
     except ValueError:
         found = np.empty((0, 1))
-    if found.shape != expected or np.isnan(found).any() or not set(found[:, -1]) <= set(range(facts["n_clases"])):
+    whole = found.shape == expected and np.isfinite(found).all()
+    if not (whole and set(found[:, -1]) <= set(range(facts["n_clases"]))):
         raise UserError(f"data set 'uci': {path} is damaged: it does not hold what the set's .txt file says")
     return found[:, :-1], found[:, -1].astype(np.int64)
 
 
 def indices(path: Path, fold: int, available: int) -> tuple[splits.Indices, splits.Indices]:
     """Training and test rows of a fold (lines 2 fold and 2 fold + 1); raises UserError unless they are all rows."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    train, test = (np.array(line.split(), np.int64) for line in lines[2 * fold : 2 * fold + 2])
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        train, test = (np.array(line.split(), np.int64) for line in lines[2 * fold : 2 * fold + 2])
+    except ValueError:  # a line that is missing, or holds something else
+        train = test = np.empty(0, np.int64)
     if sorted([*train, *test]) != list(range(available)):
         raise UserError(f"data set 'uci': {path} is damaged: fold {fold} does not name each of {available} rows once")
     return np.sort(train), np.sort(test)

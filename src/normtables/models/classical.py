@@ -30,8 +30,15 @@ class Classical(nn.Module):
         self.estimator, self.classes = estimator, sizes["outputs"]
 
     def fit(self, inputs: Tensor, targets: Tensor, seed: int) -> None:
-        """Fit to inputs [n, ...], which are flattened, and targets [n]; what is drawn is drawn by `seed`."""
-        if "random_state" in self.estimator.get_params():
+        """Fit to inputs [n, ...], which are flattened, and targets [n]; what is drawn is drawn by `seed`.
+
+        Raises UserError for more neighbours than examples.
+        """
+        options = self.estimator.get_params()
+        if options.get("n_neighbors", 0) > len(inputs):
+            asked = f"model.n_neighbors={options['n_neighbors']}"
+            raise UserError(f"{asked}: the training set has {len(inputs)} examples")
+        if "random_state" in options:
             self.estimator.set_params(random_state=seed)
         with threadpool_limits(torch.get_num_threads()):
             self.estimator.fit(flat(inputs), targets.cpu().numpy())

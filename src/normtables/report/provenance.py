@@ -8,6 +8,7 @@ from typing import Any
 
 from normtables import __version__
 from normtables.records import Record, Store
+from normtables.report.text import markdown
 from normtables.tables.plan import Plan
 
 UNKNOWN = "unknown commit"
@@ -34,11 +35,26 @@ class Origins:
         """What is said of it under a table."""
         total = len(self.records) + len(self.missing)
         commits = ", ".join(f"{name[:12] if name != UNKNOWN else name} ({n})" for name, n in self.commits().items())
-        yield f"{len(self.records)} of {total} runs done{f', from {commits}' if commits else ''}."
+        failed = sum(r.status == "failed" for r in self.records.values())
+        done = f"{len(self.records) - failed} of {total} runs done{f', {failed} failed' if failed else ''}"
+        yield f"{done}{f', from {commits}' if commits else ''}."
         if self.dirty():
             yield f"{self.dirty()} of them ran with uncommitted changes in the tree."
         if len(self.commits()) > 1:
             yield "The runs come from several commits; `normtables plan --stale` lists those that a fix has outdated."
+        if (choose := self.plan.spec.choose) and (searched := list(self.searched())):
+            yield f"Settings are chosen by {markdown(choose.by)}, the best of so many: {'; '.join(searched)}."
+
+    def searched(self) -> Iterator[str]:
+        """How many settings each row that is tuned was chosen from, and how many runs of this search diverged."""
+        for row in self.plan.spec.rows:
+            cells = [cell.members for (name, _), cell in self.plan.cells.items() if name == row]
+            tuned = [members for members in cells if len({repr(m.tune) for m in members}) > 1]
+            runs = {member.run for members in tuned for member in members}
+            lost = sum(run in self.records and self.records[run].status == "diverged" for run in runs)
+            if tuned:
+                most = max(len({repr(m.tune) for m in members}) for members in tuned)
+                yield f"{markdown(row)} {most}{f' ({lost} of {len(runs)} runs diverged)' if lost else ''}"
 
     def groups(self) -> list[dict[str, Any]]:
         """The ids of the runs, by commit, cleanness of the tree and status."""

@@ -109,7 +109,7 @@ class CellReader:
             if len(settings) == 1:
                 yield repr(over), (settings[0][0], "")
             elif not set().union(*states.values()) <= set(DONE):
-                yield repr(over), ((), "missing")
+                yield repr(over), ((), "failed" if "failed" in set().union(*states.values()) else "missing")
             elif not left:
                 yield repr(over), ((), "diverged")
             else:
@@ -127,7 +127,7 @@ class CellReader:
             found = [read(choose.read, self.sources.history(m.run), choose.by, choose.better) for m in members]
             if choose.read.kind != "first" and not all(f.reached for f in found):
                 self.absent(members[0].run, self.sources.history(members[0].run), choose.by)
-            mean = stats.moments([f.value for f in found])[0]
+            mean = stats.firm(stats.moments([f.value for f in found])[0])
             where = dict(point)
             ties = (where[k] * (1 if way == "lower" else -1) for k, way in choose.ties.items() if k in where)
             return (math.inf if math.isnan(mean) else sign * mean, *ties)
@@ -244,9 +244,10 @@ def ranked(
         for outcome in old:
             frame = frames[repr(outcome.repeat)]
             if frame.isna().to_numpy().any():
-                found[row].append(outcome._replace(value=math.nan, status="missing"))
+                waits = "failed" if outcome.status == "failed" else "missing"  # others wait for that row
+                found[row].append(outcome._replace(value=math.nan, status=waits))
                 continue
-            unit = (frame.shape[1] - 1) / 2 if column.combine == "relative_rank_difference" else 1.0
+            unit = max(1, frame.shape[1] - 1) / 2 if column.combine == "relative_rank_difference" else 1.0
             value = float(stats.rank_differences(frame, column.better)[row]) / unit
             found[row].append(outcome._replace(value=value, status="finished"))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from normtables.tables import stats
 from normtables.tables.node import Node
 
 History = Sequence[Mapping[str, float]]
@@ -145,15 +146,19 @@ def scored(history: History, score: str) -> list[Mapping[str, float]]:
 
 
 def best_row(history: History, by: str, better: str, smooth: int = 1) -> Mapping[str, float] | None:
-    """The earliest row with the best `by`, taken as the mean over that row and the `smooth - 1` before it."""
+    """The earliest row with the best `by`, taken as the mean over that row and the `smooth - 1` before it.
+
+    Only rows with so many before them count; of a history with fewer rows than `smooth`, the last.
+    """
     rows = scored(history, by)
     if not rows:
         return None
     values = [row[by] for row in rows]
-    means = [sum(part := values[max(0, i + 1 - smooth) : i + 1]) / len(part) for i in range(len(values))]
-    start = min(smooth, len(rows)) - 1  # windows that are full, unless none is
+    width = min(smooth, len(rows))
+    windows = [values[end - width : end] for end in range(width, len(rows) + 1)]
+    means = [stats.firm(sum(window) / width) if width > 1 else window[0] for window in windows]
     pick = min if better == "lower" else max
-    return rows[pick(range(start, len(rows)), key=means.__getitem__)]
+    return rows[width - 1 + pick(range(len(means)), key=means.__getitem__)]
 
 
 def first_row(history: History, score: str, better: str, goal: float) -> Mapping[str, float] | None:

@@ -45,6 +45,11 @@ def moments(values: Sequence[float]) -> tuple[float, float, int]:
     return float(array.mean()), float(array.var(ddof=1)), n
 
 
+def firm(value: float) -> float:
+    """The value to twelve digits: sums of the same numbers in another order differ behind them, and are a tie."""
+    return float(f"{value:.12g}")
+
+
 def summary(values: Sequence[float]) -> Summary:
     """Summarise values: a t interval for up to ten of them, a BCa bootstrap interval (fixed seed) for more."""
     mean, variance, n = moments(values)
@@ -149,8 +154,13 @@ def rank_differences(frame: pd.DataFrame, better: str) -> pd.Series:
 
 
 def wilcoxon(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test over paired values; 1 when no pair differs."""
-    gaps = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    """Two-sided p-value of Wilcoxon's signed-rank test over paired values; 1 when no pair differs.
+
+    An infinite value makes the largest difference, two of the same sign none.
+    """
+    with np.errstate(invalid="ignore"):
+        found = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    gaps = np.where(np.isnan(found), 0.0, found).round(9)  # equal differences of scores are a tie
     if not gaps.any():
         return 1.0
     with warnings.catch_warnings():
@@ -159,7 +169,12 @@ def wilcoxon(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def friedman(frame: pd.DataFrame) -> tuple[float, float]:
-    """Friedman's statistic and p-value for columns (methods) measured on the same rows (data sets)."""
+    """Friedman's statistic and p-value for columns (methods) measured on the same rows (data sets).
+
+    0 and 1 where no two methods differ anywhere.
+    """
+    if frame.eq(frame.iloc[:, 0], axis=0).to_numpy().all():
+        return 0.0, 1.0
     found = scipy.stats.friedmanchisquare(*(frame[name] for name in frame))
     return float(found.statistic), float(found.pvalue)
 
