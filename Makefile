@@ -76,13 +76,14 @@ lint: setup
 dashboard: setup
 	@$(RUN) dashboard
 
-## bench                measured ratios: the trainer, methods, image, tabular and language networks, 10,000 records
+## bench                measured ratios: the trainer, methods, image, tabular, language and Q-networks, 10,000 records
 bench: setup
 	@.venv/bin/python scripts/bench_trainer.py
 	@.venv/bin/python scripts/bench_norms.py
 	@.venv/bin/python scripts/bench_images.py
 	@.venv/bin/python scripts/bench_tabular.py
 	@.venv/bin/python scripts/bench_lstm.py
+	@.venv/bin/python scripts/bench_dqn.py
 	@.venv/bin/python scripts/bench_store.py
 
 ## docs                 docs/methods.md: all methods, what they compute and what they cost by docs/costs.csv

@@ -160,7 +160,7 @@ def test_reproduce_stops_at_ctrl_c(checkout):
         ("dashboard", ["-m normtables dashboard"]),
         (
             "bench",
-            [f"scripts/bench_{what}.py" for what in ("trainer", "norms", "images", "tabular", "lstm", "store")],
+            [f"scripts/bench_{what}.py" for what in ("trainer", "norms", "images", "tabular", "lstm", "dqn", "store")],
         ),
         ("docs", ["scripts/list_methods.py"]),
         ("reproduce-table-3", ["-m normtables table 3 --run --tier laptop"]),

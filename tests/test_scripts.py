@@ -89,6 +89,17 @@ def test_lstm_bench_prints_every_measure():
     assert {what: cells[0] for what, cells in found.items()} == aims
 
 
+def test_dqn_bench_prints_every_measure():
+    found = table(bench("bench_dqn.py", "--quick"))
+    lists = {"list of transitions, of single frames, over the ring": "at least 5"}
+    lists["list of transitions, of stacks, a tenth as many, over the ring"] = ""
+    rates = ("with learning", "acting alone", "emulator alone")
+    aims = {f"agent steps a second, {what}": "" for what in rates}
+    aims |= {f"share of learning, {what}": "" for what in ("emulator", "network", "replay")}
+    aims |= {**lists, "trainer over CleanRL's structure": ""}
+    assert {what: cells[0] for what, cells in found.items()} == aims
+
+
 def test_store_bench_prints_every_measure():
     found = table(bench("bench_store.py", "--quick"))
     aims = {what: cells[0] for what, cells in found.items() if cells[0]}

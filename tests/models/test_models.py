@@ -134,6 +134,9 @@ CASES = {
         {"depth": 1, "width": 1, "block": "rectangular_2", "dropout": 0.0},
     ),
 }
+CASES["nature_cnn"] = Case(
+    {"filters": [4, 6, 5], "hidden": 7}, {"filters": [1, 1, 1], "hidden": 1}, {"inputs": (2, 42, 44), "outputs": 5}
+)
 CASES["lstm"] = Texts(
     {"size": "medium", "layers": 2, "width": 0.01, "dropout": None},
     {"size": "large", "layers": 1, "width": 0.0001, "dropout": 0.0},

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from normtables.tasks import MeanLoss
+from normtables.tasks import MeanLoss, evaluating
 from normtables.training import loop
-from normtables.training.loop import Diverged, Position, evaluating, train
+from normtables.training.loop import Diverged, Position, train
 
 
 class Toy(MeanLoss):

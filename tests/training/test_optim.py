@@ -1,5 +1,7 @@
 """Optimizers against updates computed by hand, L2 on matrices alone, and learning-rate schedules."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ SETTINGS = {
     "sgd": {"lr": 0.5, "momentum": 0.9, "nesterov": False, "weight_decay": 0.25},
     "adagrad": {"lr": 0.5, "epsilon": 0.125, "weight_decay": 0.25},
     "adam": {"lr": 0.5, "betas": [0.8, 0.9], "epsilon": 0.125, "weight_decay": 0.25},
+    "adamax": {"lr": 0.5, "betas": [0.8, 0.9], "epsilon": 0.125, "weight_decay": 0.25},
+    "rmsprop": {"lr": 0.5, "decay": 0.75, "epsilon": 0.125, "weight_decay": 0.25},
 }
 
 
@@ -43,7 +47,26 @@ def adam(w, gradients, lr=0.5, beta1=0.8, beta2=0.9, epsilon=0.125):
     return w
 
 
-BY_HAND = {"sgd": sgd, "adagrad": adagrad, "adam": adam}
+def adamax(w, gradients, lr=0.5, beta1=0.8, beta2=0.9, epsilon=0.125):
+    first = largest = np.zeros_like(w)
+    for t, gradient in enumerate(gradients, 1):
+        g = gradient(w)
+        first, largest = beta1 * first + (1 - beta1) * g, np.maximum(beta2 * largest, np.abs(g) + epsilon)
+        w = w - lr / (1 - beta1**t) * first / largest
+    return w
+
+
+def rmsprop(w, gradients, lr=0.5, decay=0.75, epsilon=0.125):
+    """As the code of Mnih et al. 2015 writes it: g, g2 <- running means of the gradient and its square."""
+    mean = square = np.zeros_like(w)
+    for gradient in gradients:
+        g = gradient(w)
+        mean, square = decay * mean + (1 - decay) * g, decay * square + (1 - decay) * g * g
+        w = w - lr * g / np.sqrt(square - mean * mean + epsilon)
+    return w
+
+
+BY_HAND = {"sgd": sgd, "adagrad": adagrad, "adam": adam, "adamax": adamax, "rmsprop": rmsprop}
 
 
 def network():
@@ -108,6 +131,50 @@ def test_the_norm_of_the_whole_gradient_is_clipped(name, clip, pushes):
         np.testing.assert_allclose(after[key], BY_HAND[name](w, gradients), rtol=1e-5, err_msg=key)
 
 
+def test_rmsprop_under_a_constant_gradient():
+    """Closed form: m = (1 - d^t) g and s = (1 - d^t) g^2, so s - m^2 = d^t (1 - d^t) g^2."""
+    net = network()
+    before = net[3].bias.detach().clone()
+    optimizer = OPTIMIZERS.build({"name": "rmsprop", **SETTINGS["rmsprop"]}, net)
+    g, d, moved = 3.0, 0.75, 0.0
+    for t in range(1, 6):
+        net[3].bias.grad = torch.full((3,), g, dtype=torch.float64)
+        optimizer.step()
+        moved += 0.5 * g / np.sqrt(d**t * (1 - d**t) * g**2 + 0.125)
+    torch.testing.assert_close(net[3].bias.detach(), before - moved)
+    assert all(p.grad is None or p is net[3].bias for p in net.parameters())
+
+
+def test_rmsprop_is_torchs_but_for_where_epsilon_stands(pushes):
+    """With next to no epsilon they agree, with the source's they do not."""
+    for epsilon, agree in ((1e-14, True), (0.01, False)):
+        _, after = updated("rmsprop", pushes, epsilon=epsilon, weight_decay=0.0, lr=0.001)
+        net = network()
+        torchs = torch.optim.RMSprop(net.parameters(), lr=0.001, alpha=0.75, eps=epsilon, centered=True)
+        for push in pushes:
+            for key, parameter in net.named_parameters():
+                parameter.grad = torch.tensor(push[key])
+            torchs.step()
+        same = [np.allclose(after[key], p.detach().numpy(), rtol=1e-5) for key, p in net.named_parameters()]
+        assert all(same) if agree else not any(same)
+
+
+def test_the_state_of_rmsprop_is_saved_and_loaded(pushes):
+    nets = [network() for _ in range(2)]
+    optimizers = [OPTIMIZERS.build({"name": "rmsprop", **SETTINGS["rmsprop"]}, net) for net in nets]
+    for i, push in enumerate(pushes):
+        for net, optimizer in zip(nets, optimizers):
+            for key, parameter in net.named_parameters():
+                parameter.grad = torch.tensor(push[key])
+            if net is nets[0] or i >= 2:
+                optimizer.step()
+        if i == 1:
+            nets[1].load_state_dict(nets[0].state_dict())
+            optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    for one, other in zip(nets[0].parameters(), nets[1].parameters()):
+        assert torch.equal(one, other)
+
+
 def test_frozen_parameters_stay_out():
     net = network()
     net[0].weight.requires_grad_(False)
@@ -124,6 +191,10 @@ def test_frozen_parameters_stay_out():
         ("adam", {"epsilon": -1e-8}),
         ("adam", {"betas": [0.9]}),
         ("adam", {"betas": [0.9, 1.0]}),
+        ("adamax", {"betas": [0.9, 1.0]}),
+        ("adamax", {"epsilon": 0.0}),
+        ("rmsprop", {"decay": 1.0}),
+        ("rmsprop", {"epsilon": 0.0}),
         ("sgd", {"momentum": -0.5}),
         *((name, {"clip": value}) for name in ("sgd", "adam") for value in (0.0, -1.0, float("nan"), float("inf"))),
         ("sgd", {"momentum": 0.0, "nesterov": True}),

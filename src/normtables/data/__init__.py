@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from normtables.registry import Registry
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 KEPT = 2  # data sets that a process keeps: a pool worker trains many runs on the same one
@@ -93,7 +94,40 @@ class Domains:
     classes: int
 
 
-Data = Dataset | Multilabel | Recordings | Text | Domains
+class Turn(NamedTuple):
+    """What n games show after a step: frames uint8 [n, ...], rewards float32 [n], and [n] each: whether the game is
+    over, whether it was cut off at its greatest length, and the lives that are left (0 where a game has none)."""
+
+    frames: NDArray[Any]
+    rewards: NDArray[Any]
+    over: NDArray[Any]
+    cut: NDArray[Any]
+    lives: NDArray[Any]
+
+
+class Play(Protocol):
+    """Several games played at once. A game is a function of its seed and the actions since it began."""
+
+    def reset(self, chosen: NDArray[Any], seeds: NDArray[Any]) -> Turn:
+        """Begin anew the games chosen (bool [n], all at first) with a seed from 0 to 2^31 - 1 for each of them."""
+
+    def step(self, actions: NDArray[Any]) -> Turn:
+        """Take an action (int64) in each game; what a game that has ended does then means nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Games:
+    """A game to be learned by playing: frames of the shape `frame`, `stack` of which are an observation, the number of
+    actions, the mean score of random actions (NaN: not known), and what plays so many games at once."""
+
+    frame: tuple[int, ...]
+    stack: int
+    actions: int
+    chance: float
+    play: Callable[[int], Play]
+
+
+Data = Dataset | Multilabel | Recordings | Text | Domains | Games
 DATASETS: Registry[Data] = Registry("data set", "normtables.data")
 """Names to factories `f(root: Path, seed: int, *, ...)`: data root, data seed, the keys of conf/dataset/<name>.yaml."""
 

@@ -117,7 +117,9 @@ class Moments:
         self.count, self.sum, self.squares = 0, torch.zeros(()), torch.zeros(())
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        """Take the inputs [n, channels, ...] in and stop the pass."""
+        """Take the inputs [n, channels, ...] in and stop the pass, unless it is in evaluation mode."""
+        if not layer.training:
+            return
         x = inputs[0].detach().double()
         axes = [axis for axis in range(x.dim()) if axis != 1 or not self.by_channel]
         sums = x.sum(axes).view(-1), x.square().sum(axes).view(-1)

@@ -51,14 +51,15 @@ def initialise_by_data(model: nn.Module, forward: Callable[[], Tensor], clock: M
 
 
 class Standardise:
-    """A forward hook that sets g <- g / s and b <- (b - m) / s by the first output's mean m and deviation s."""
+    """A forward hook that sets g <- g / s and b <- (b - m) / s by mean m and deviation s of the first output in
+    training mode: what is computed for a batch before (targets of Q-learning) does not count."""
 
     def __init__(self) -> None:
         self.done = False
 
     def __call__(self, layer: nn.Module, inputs: Any, outputs: Tensor) -> Tensor:
         """The outputs, [n, out, ...] of a convolution or [..., out] of a linear layer, as the layer now gives them."""
-        if self.done:  # a layer that the network uses again
+        if self.done or not layer.training:  # a layer that the network uses again is done
             return outputs
         self.done = True
         g, bias = layer.get_parameter("parametrizations.weight.original0"), layer.bias

@@ -18,6 +18,12 @@ def require_positive(**values: float) -> None:
             raise UserError(f"optim.{key}={value}: a number above 0")
 
 
+def check_betas(betas: list[float]) -> None:
+    """Raise UserError unless these are two numbers in [0, 1)."""
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"optim.betas={betas}: two numbers in [0, 1)")
+
+
 def clipped(model: nn.Module, optimizer: Optimizer, clip: float | None) -> Optimizer:
     """The optimizer, which scales the gradient of all parameters together down to the norm `clip` before it updates.
 
@@ -64,8 +70,16 @@ def adam(
 ) -> Optimizer:
     """Kingma & Ba 2015, Algorithm 1, with L2 in the gradient; clip: greatest norm of the gradient, see `clipped`."""
     require_positive(lr=lr, epsilon=epsilon)
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise UserError(f"optim.betas={betas}: two numbers in [0, 1)")
+    check_betas(betas)
     groups = parameter_groups(model, weight_decay)
     optimizer = torch.optim.Adam(groups, lr=lr, betas=(betas[0], betas[1]), eps=epsilon, fused=True)
     return clipped(model, optimizer, clip)
+
+
+@OPTIMIZERS.register("adamax")
+def adamax(model: nn.Module, *, lr: float, betas: list[float], epsilon: float, weight_decay: float) -> Optimizer:
+    """Kingma & Ba 2015, Algorithm 2, with L2 in the gradient."""
+    require_positive(lr=lr, epsilon=epsilon)
+    check_betas(betas)
+    groups = parameter_groups(model, weight_decay)
+    return torch.optim.Adamax(groups, lr=lr, betas=(betas[0], betas[1]), eps=epsilon)

@@ -1,7 +1,6 @@
 """The one training loop; it knows no task, no file and no clock on the wall."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,16 +67,3 @@ def train(
             if not torch.isfinite(position.losses).all():
                 raise Diverged(f"the training loss was not finite by update {position.step}")
             yield position
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients for a while; every module's own mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

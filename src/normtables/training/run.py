@@ -20,10 +20,10 @@ from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Record, Store, write_whole
-from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
+from normtables.tasks import TASKS, Extending, Lasting, Paced, Task, evaluating
 from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, fitted, history, loop, machine
-from normtables.training.loop import Diverged, Position, evaluating
+from normtables.training.loop import Diverged, Position
 
 Row = dict[str, float]
 CHECKPOINT = "checkpoint.pt"
