@@ -38,7 +38,17 @@ ROOMS = {
     "tables": {"config", "records", "numpy", "pandas", "scipy", "yaml"},
     "report": {"tables", "records", "pandas", "matplotlib"},
 }
-DOORS = {"__init__", "__main__", "commands", "door", "pool", "progress", "slurm", "sweep"}  # they join the rooms
+DOORS = {
+    "__init__",
+    "__main__",
+    "commands",
+    "door",
+    "forecast",
+    "pool",
+    "progress",
+    "slurm",
+    "sweep",
+}
 
 
 def imported(path):

@@ -43,6 +43,14 @@ def parser() -> argparse.ArgumentParser:
             found.add_argument(
                 "--stale", action="store_true", help="list runs of an older version of a method, model ..."
             )
+            found.add_argument(
+                "--measure",
+                type=int,
+                nargs="?",
+                const=30,
+                metavar="K",
+                help="time some updates of about K of the runs to make (default: 30), and tell what all will take",
+            )
         found.add_argument("--tier", default="laptop", help=f"{', '.join(TIERS)} (default: laptop)")
         found.add_argument("--conf-dir", action="append", default=[], metavar="DIR", help="your own conf/ folder")
     found.add_argument("--run", action="store_true", help="make the missing runs first")

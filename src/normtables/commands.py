@@ -24,6 +24,7 @@ from normtables.sweep import grid, grouped, parsed, plain
 from normtables.tables import collect as tables
 from normtables.tables.claims import changed_verdicts, judge
 from normtables.tables.plan import Plan, missing, plan, summary
+from normtables.tables.searches import searches
 from normtables.tables.spec import TableSpec, load
 from normtables.trackers.publish import publish
 
@@ -51,6 +52,8 @@ def plan_command(options: Namespace) -> int:
         return list_stale(composer, store)
     if options.table is None:
         raise UserError("plan needs a table, 1 to 11 or a file of your own, or --stale")
+    if options.measure is not None and (options.measure < 1 or options.json):
+        raise UserError(f"--measure {options.measure}: at least 1 run, and without --json")
     found = planned(options, composer)
     frame = summary(found, store)
     if options.json:
@@ -59,11 +62,18 @@ def plan_command(options: Namespace) -> int:
     say(f"Table {found.spec.table}, tier {found.tier}: {len(found.cells)} cells, {len(frame)} runs")
     for state, part in frame.groupby("state", sort=False):
         say(f"  {state}: {len(part)}")
-    for run in frame.to_dict("records"):
+    for run in frame.to_dict("records") if options.measure is None else []:
         axes = ", ".join(f"{key}={value}" for key, value in run["axes"].items())
         place = [" ".join(run["rows"]), "/".join(run["columns"]), " | ".join(run["readings"]), axes]
         say(f"{run['id']}  {run['state']:<11}  {'; '.join(filter(None, place))}")
+    for line in searches(found):
+        say(line)
     say(needs(frame, space(found), store))
+    if options.measure is not None:
+        from normtables.forecast import forecast  # it trains, and loads torch for that
+
+        for line in forecast(missing(found, store), options.measure, machine_settings(options, composer), composer):
+            say(line)
     return 0
 
 
@@ -89,9 +99,12 @@ def stale(record: Record, composer: Composer) -> Iterator[str]:
 def needs(frame: pd.DataFrame, size: tuple[int, int], store: Store) -> str:
     """Hours, disk and download size of what is still to be made; `size` is what `space` says."""
     todo = frame[frame["state"].isin(["failed", "interrupted", "missing"])]
-    seconds, unknown = todo["seconds"].sum(), int(todo["seconds"].isna().sum())
-    text = f"to run: {len(todo)} runs, {clock(seconds)} on one worker"
-    text += f" and {unknown} runs of unknown length" if unknown else ""
+    unknown, rough = int(todo["seconds"].isna().sum()), int(todo["rough"].sum())
+    text = f"to run: {len(todo)} runs"
+    if unknown < len(todo):
+        text += f", {clock(todo['seconds'].sum())} on one worker"
+        text += f" ({rough} of them estimated from runs of another size)" if rough else ""
+    text += f", {unknown} of them of unknown length (`plan --measure` estimates)" if unknown else ""
     loads, kept = size
     text += f"; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {loads / 1e6:.0f} MB to download"
     return text + (f"; up to {kept / 1e9:.1f} GB kept in the data root's .cache" if kept else "")
@@ -169,7 +182,7 @@ def make_missing(
     count = f"{len(todo)} of {len(found.runs)} runs to make on {place}"
     say(f"Table {found.spec.table}, tier {found.tier}: {count}")
     size = space(found)
-    confirm(frame["seconds"].sum() / workers, sum(size), needs(frame, size, store), options.yes)
+    confirm(frame["seconds"].fillna(1.0).sum() / workers, sum(size), needs(frame, size, store), options.yes)
     group = (f"{file_name(found)} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")
     configs = {run.id: grouped(composer.config({**run.settings, **settings}), *group) for run in todo}
     if asked:

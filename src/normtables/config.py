@@ -183,17 +183,22 @@ def facts(cfg: DictConfig) -> dict[str, Any]:
     return kept
 
 
-def id_of(known: Mapping[str, Any]) -> str:
-    """The 12-digit id of a run with these facts; settings at their neutral value are left out."""
-    hashed = json.loads(json.dumps(known))
+def essential(known: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of these facts without the settings at their neutral value: what facts of any age have in common."""
+    kept: dict[str, Any] = json.loads(json.dumps(known))
     for path, neutral in NEUTRAL.items():
         *parents, key = path.split(".")
-        node = hashed
+        node = kept
         for parent in parents:
             node = node.get(parent, {})
         if key in node and node[key] == neutral:
             del node[key]
-    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
+    return kept
+
+
+def id_of(known: Mapping[str, Any]) -> str:
+    """The 12-digit id of a run with these facts; settings at their neutral value are left out."""
+    return hashlib.sha256(json.dumps(essential(known), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def run_id(cfg: DictConfig) -> str:

@@ -76,6 +76,8 @@ def clock(seconds: float) -> str:
         else f"{seconds / 60:.0f} min"
         if seconds < 5400
         else f"{seconds / 3600:.1f} h"
+        if seconds < 864_000
+        else f"{seconds / 86_400:.0f} days"
     )
 
 

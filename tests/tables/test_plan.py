@@ -10,6 +10,7 @@ from normtables.errors import UserError
 from normtables.records import Record, Store
 from normtables.tables.compose import Facts
 from normtables.tables.plan import missing, plan, states, summary
+from normtables.tables.searches import searches
 from normtables.tables.spec import load
 
 HEAD = """
@@ -139,6 +140,30 @@ choose: {by: valid/error, read: best, better: lower}
     assert [dict(m.tune) for m in small.cells["none", "error"].members] == [{"optim.lr": 0.5}] * 2
 
 
+TUNED = """
+tiers: {laptop: {repeat: {seed: [0, 1, 2]}}}
+rows: {bn: {set: {norm: bn}, tune: {norm.epsilon: [0.1, 0.2]}}, none: {set: {norm: none}}}
+columns:
+  error: {score: test/error, read: best, better: lower, over: {dataset.valid: [100, 200]}}
+  epochs: {score: test/error, read: best, better: lower, take: epoch, over: {dataset.valid: [100, 200]}}
+  rates: {score: test/error, read: best, better: lower, over: {model.dropout: [0, 0.1, 0.2]}, tuned: false}
+  small: {score: test/error, read: best, better: lower, set: {model.widths: [8]}, over: {dataset.valid: [100, 200]}}
+tune: {optim.lr: [0.1, 1]}
+choose: {by: valid/error, read: best, better: lower}
+"""
+
+
+def test_searches_count_what_each_row_tries_and_shared_columns_once(spec, composer):
+    made = plan(spec(TUNED), "laptop", composer)
+    assert list(searches(made)) == [
+        "bn: 4 configurations x 2 data sets x 3 seeds x 2 columns",
+        "bn: 1 configuration x 3 points x 3 seeds",
+        "none: 2 configurations x 2 data sets x 3 seeds x 2 columns",
+        "none: 1 configuration x 3 points x 3 seeds",
+    ]
+    assert list(searches(plan(spec(SMALL), "laptop", composer))) == [], "nothing is tuned"
+
+
 def test_an_unknown_tier_lists_the_tables(spec, composer):
     with pytest.raises(
         UserError, match=r"table mine has no tier 'lapto'; did you mean 'laptop'[?]; it has: smoke, laptop"
@@ -226,8 +251,21 @@ def test_summary_estimates_from_similar_finished_runs(spec, composer, tmp_path):
     assert frame["rows"].tolist() == [["one"], ["one"], ["half"], ["half"]]
     assert frame["axes"].tolist() == [{"seed": 0}, {"seed": 1}] * 2
     assert json.loads(frame.to_json(orient="records"))[0]["settings"]["norm.alpha"] == 1
+    assert not frame["rough"].any()
     steps = plan(spec(SMALL.replace("3epochs", "7steps")), "laptop", composer)
     assert summary(steps, store)["seconds"].tolist() == pytest.approx([7 * 80 / 700] * 4)
+
+
+def test_summary_tells_which_estimates_are_rough(spec, composer, tmp_path):
+    made, store = plan(spec(SMALL), "laptop", composer), Store(tmp_path)
+    runs = list(made.runs.values())
+    record(store, runs[0].id, runs[0].facts, seconds=30.0, steps=600)
+    wide = {**runs[2].facts, "model": runs[2].facts["model"] | {"widths": [9]}}
+    record(store, "wide", {**wide, "dataset": wide["dataset"] | {"valid": 99}}, seconds=9e9, steps=600)
+    assert summary(made, store)["rough"].tolist() == [False] * 4
+    other = plan(spec(SMALL.replace("fixed: {", "fixed: {model.widths: [7], ")), "laptop", composer)
+    frame = summary(other, store)
+    assert (frame["seconds"].tolist(), frame["rough"].tolist()) == ([30] * 4, [True] * 4)
 
 
 def test_summary_estimates_fits_by_the_run(spec, composer, tmp_path):

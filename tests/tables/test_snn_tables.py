@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from dataclasses import replace
+from itertools import islice
 
 import pytest
 
@@ -9,7 +11,9 @@ from normtables.config import facts
 from normtables.models import MODELS
 from normtables.norms import METHODS, Kit
 from normtables.registry import check_options
-from normtables.tables.plan import base
+from normtables.tables.entries import Part
+from normtables.tables.plan import base, plan
+from normtables.tables.searches import searches
 from normtables.tables.spec import load
 
 SOURCE = {  # configurations of the source, those of Table 6 at each of its depths
@@ -52,6 +56,19 @@ def size(spec, row, tier):
 
 def test_the_grids_are_those_of_the_source(spec):
     assert {row: size(spec, row, "paper") for row in SOURCE[spec.table]} == SOURCE[spec.table]
+
+
+def test_the_plan_tells_the_size_of_each_search(spec, composer):
+    """On one seed, and on one of Table 5's data sets or two of Table 6's depths."""
+    parts = {"paper": Part({}, over={"dataset.set": ("yeast",)} if spec.table == 5 else {})}
+    columns = {name: replace(column, tiers=parts) for name, column in islice(spec.columns.items(), 2)}
+    tiers = {"paper": replace(spec.tiers["paper"], repeat={"seed": (0,)})}
+    lines = searches(plan(replace(spec, columns=columns, tiers=tiers), "paper", composer))
+    found = dict(line.split(": ", 1) for line in lines)
+    rest = " x 1 data set x 1 seed" if spec.table == 5 else " x 1 seed x 2 columns"
+    sizes = SOURCE[spec.table] | ({"SVM": 30, "Linear": 6, "Nearest neighbour": 5} if spec.table == 5 else {})
+    assert {row: found[row] for row in sizes} == {row: f"{n} configurations{rest}" for row, n in sizes.items()}
+    assert {found[row] for row in set(spec.rows) - set(sizes)} <= {f"1 configuration{rest}"}
 
 
 @pytest.mark.parametrize("tier", ["smoke", "laptop", "short"])

@@ -13,6 +13,7 @@ from normtables.errors import UserError, nearest
 from normtables.records import DONE, Store
 from normtables.tables.compose import Facts
 from normtables.tables.entries import Axes, Settings
+from normtables.tables.estimates import Estimate, estimate, rates
 from normtables.tables.spec import TableSpec
 
 TO_RUN = ("failed", "interrupted", "missing")
@@ -162,35 +163,14 @@ def missing(plan: Plan, store: Store) -> list[PlannedRun]:
     return [run for name, run in plan.runs.items() if found[name] in TO_RUN]
 
 
-def kind(known: Mapping[str, Any]) -> tuple[str, ...]:
-    """What similar runs share: the names of model, data set and norm."""
-    return tuple(str(known.get(group, {}).get("name", "")) for group in ("model", "dataset", "norm"))
-
-
-def rates(store: Store) -> dict[tuple[str, ...], float]:
-    """Seconds per unit of budget, by kind and unit ("run" where it is nothing), over all finished runs of the store."""
-    spent: dict[tuple[str, ...], tuple[float, float]] = {}
-    for record in store.records():
-        seconds, steps = record.facts.get("seconds", 0.0), record.facts.get("steps", 0)
-        if record.status != "finished" or not seconds:
-            continue
-        for unit, amount in ({**record.config.get("budget", {}), "step": steps} if steps else {"run": 1}).items():
-            key = (*kind(record.config), unit)
-            before = spent.get(key, (0.0, 0.0))
-            spent[key] = (before[0] + seconds, before[1] + amount)
-    return {key: seconds / amount for key, (seconds, amount) in spent.items()}
-
-
-def estimate(run: PlannedRun, known: Mapping[tuple[str, ...], float]) -> float | None:
-    """Seconds a run may take on one worker, from similar finished runs; None where there is none."""
-    [(unit, amount)] = run.facts["budget"].items()
-    rate = known.get((*kind(run.facts), unit if amount else "run"))
-    return None if rate is None else rate * (amount or 1)
-
-
 def summary(plan: Plan, store: Store) -> pd.DataFrame:
-    """One row a run: id, state, rows, columns, axes, readings, settings, seconds (0 when done, NaN when unknown)."""
+    """One row a run: id, state, rows, columns, axes, readings, settings, seconds (0 when done, NaN when unknown), rough
+    (whether runs of another size are behind the seconds)."""
     found, known = states(plan, store), rates(store)
+    guesses = {
+        name: Estimate(0.0, False) if found[name] in DONE else estimate(run.facts, known)
+        for name, run in plan.runs.items()
+    }
     return pd.DataFrame(
         [
             {
@@ -201,11 +181,12 @@ def summary(plan: Plan, store: Store) -> pd.DataFrame:
                 "axes": dict(run.axes),
                 "readings": unique(option for option, _ in run.readings),
                 "settings": dict(run.settings),
-                "seconds": 0.0 if found[run.id] in DONE else estimate(run, known),
+                "seconds": guesses[run.id].seconds,
+                "rough": guesses[run.id].rough,
             }
             for run in plan.runs.values()
         ],
-        columns=["id", "state", "rows", "columns", "axes", "readings", "settings", "seconds"],
+        columns=["id", "state", "rows", "columns", "axes", "readings", "settings", "seconds", "rough"],
     ).astype({"seconds": float})
 
 
