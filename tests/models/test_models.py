@@ -141,8 +141,9 @@ CASES["lstm"] = Texts(
     {"size": "medium", "layers": 2, "width": 0.01, "dropout": None},
     {"size": "large", "layers": 1, "width": 0.0001, "dropout": 0.0},
 )
-# classical models have no layers: tests/models/test_classical.py
-NETWORKS = [name for name, entry in MODELS.items() if entry.factory.__module__ != "normtables.models.classical"]
+# classical models and features have no layers: tests/models/test_classical.py, tests/tasks/test_adapt.py
+LAYERLESS = ("normtables.models.classical", "normtables.models.features")
+NETWORKS = [name for name, entry in MODELS.items() if entry.factory.__module__ not in LAYERLESS]
 PAIRS = list(itertools.product(NETWORKS, METHODS))
 
 

@@ -14,9 +14,10 @@ from normtables.errors import UserError
 from normtables.models import MODELS
 from normtables.norms import METHODS, Kit
 from normtables.records import Store
-from normtables.tasks import TASKS, Extending, Paced, Whole
+from normtables.tasks import TASKS, Extending, Paced, Whole, ways
 from normtables.tasks.adversary import Adversarial, reversal
 from normtables.tasks.discrepancies import covariances, kernels, means
+from normtables.tasks.features import captured
 from normtables.tasks.order import shuffled
 from normtables.tasks.ways import TARGET, WAYS
 from normtables.training import run
@@ -221,6 +222,15 @@ def test_the_critic_fits_the_layer_and_building_it_changes_nothing():
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
+def test_hidden_is_what_the_last_linear_layer_is_given():
+    model = net()
+    x = torch.randn(4, WIDTH)
+    with captured(model, ["hidden", HIDDEN, "outputs"]) as found:
+        outputs = model(x)
+    assert torch.equal(model[-1](found["hidden"]), outputs)
+    assert "outputs" not in found
+
+
 # AdaBN
 
 
@@ -299,6 +309,15 @@ def test_what_an_evaluation_says():
     assert list(found) == [*expected, *(f"shift/{n}" for n in layers), *(f"shift_adabn/{n}" for n in layers)]
     assert all(0 <= found[name] <= 100 for name in expected[1:])
     assert found["shift/3.0"] == found["shift_adabn/3.0"] > 0
+
+
+def test_the_statistics_are_taken_once_an_evaluation(monkeypatch):
+    taken, original = [], ways.reestimate
+    monkeypatch.setattr(ways, "reestimate", lambda *args, **known: taken.append(original(*args, **known)))
+    assess(task_of(ways=["adabn", "adabn_features", "source"], classifier="nearest", shift=True), net())
+    assert len(taken) == 1
+    assess(task_of(ways=["source"]), net())
+    assert len(taken) == 1
 
 
 def test_shifts_are_of_the_layers_inputs_and_fall_with_the_earlier_layers_adapted():
@@ -381,14 +400,11 @@ def adapting(composer, monkeypatch, tmp_path):
     return make
 
 
-HIDDEN_BEHIND_DROPOUT = "6"
-
-
 @pytest.mark.parametrize("loss", ["none", "revgrad", "dan"])
 def test_evaluation_changes_nothing_of_the_training(adapting, loss):
     common = {"loss": loss, "layers": ["outputs"]}
     plain = execute(adapting("plain", common))
-    rich = {"ways": [*WAYS], "features": HIDDEN_BEHIND_DROPOUT, "dimension": 2, "classifier": "nearest", "shift": True}
+    rich = {"ways": [*WAYS], "dimension": 2, "classifier": "nearest", "shift": True}
     watched = execute(adapting("watched", common | rich))
     assert watched.status == "finished"
     assert watched.facts["weights"] == plain.facts["weights"]
@@ -427,7 +443,7 @@ def test_every_precision(adapting, loss, precision):
 
 
 def test_features_need_no_training(adapting):
-    options = {"ways": ["features", "gfk"], "dimension": 2, "classifier": "nearest"}
+    options = {"ways": ["features", "gfk"], "dimension": 2, "classifier": "nearest", "features": "outputs"}
     record = execute(adapting("a", options, "features"))
     assert list(record.final) == ["test/accuracy", "test/accuracy_features", "test/accuracy_gfk"]
     assert record.final["test/accuracy_features"] > 60

@@ -21,23 +21,26 @@ def write(
     plan: Plan, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, store: Store, folder: Path
 ) -> list[Path]:
     """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv and provenance.json; curves.{png,svg} where columns are
-    points on an x axis, ranks.{png,svg} where data sets are ranked; UserError where that fails."""
-    from normtables.report import curves, ranks
+    points on an x axis, ranks.{png,svg} where data sets are ranked, shift.{png,svg} where domains were compared inside
+    a network; UserError where that fails."""
+    from normtables.report import curves, ranks, shift
     from normtables.report.figure import draw  # what loads matplotlib and scipy is loaded here, not by every command
     from normtables.report.grid import grid_of
     from normtables.report.latex import tabulars
     from normtables.report.markdown import page
 
     grid, sources, ranked = grid_of(plan, table), origins(plan, store), rankings(plan, store)
+    shifts = shift.shifts(plan, store)
     return put(
         folder,
         {
             "table.csv": csv_text(table),
-            "table.md": page(plan, grid, claims, readings, sources, ranked),
+            "table.md": page(plan, grid, claims, readings, sources, ranked, shifts),
             "table.tex": tabulars(grid),
             **draw(grid),
             **curves.draw(plan.spec, grid),
             **ranks.draw(ranked),
+            **shift.draw(shifts),
             "claims.csv": csv_text(claims),
             "provenance.json": sources.text(),
         },

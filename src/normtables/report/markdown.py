@@ -9,6 +9,8 @@ from normtables.report.grid import Grid
 from normtables.report.misprints import CLASSES, differs
 from normtables.report.provenance import Origins
 from normtables.report.ranks import lines as rank_lines
+from normtables.report.shift import Shift
+from normtables.report.shift import lines as shift_lines
 from normtables.report.text import markdown, markdown_table
 from normtables.tables.plan import Plan
 from normtables.tables.ranking import Ranking
@@ -30,12 +32,14 @@ def page(
     readings: pd.DataFrame,
     origins: Origins,
     rankings: Sequence[Ranking] = (),
+    shifts: Sequence[Shift] = (),
 ) -> str:
     """The whole of table.md."""
     sections = {
         "": opening(plan),
         "Table": table_lines(plan, grid),
         "Ranks over data sets": rank_lines(rankings),
+        "Domains inside the network": shift_lines(shifts),
         "Claims": claim_lines(claims),
         "Readings of the source": reading_lines(plan.spec, readings),
         "Departures from the source": departures(plan.spec, plan.tier),

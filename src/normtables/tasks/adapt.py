@@ -161,10 +161,7 @@ class Adapt(MeanLoss):
         if not all(way.align for way in self.ways.ways.values()):
             loss, error = assess(model, self.data.valid)
             found = {"valid/loss": loss, "valid/accuracy": 100 - error}
-        scores = self.ways.accuracies(model)
-        found |= {"test/accuracy": next(iter(scores.values()))}
-        found |= {f"test/accuracy_{name}": score for name, score in scores.items()}
-        return found | (self.ways.shifts(model) if self.ways.shift else {})
+        return found | self.ways.metrics(model)
 
 
 @TASKS.register("adapt", version=1)
@@ -184,7 +181,7 @@ def adapt(
     statistics: Literal["exact", "cumulative"] = "exact",
     adapted_layers: int | None = None,
     target_examples: int | None = None,
-    features: str = "outputs",
+    features: str = "hidden",
     classifier: Classifier = "svm",
     dimension: int = 20,
     shift: bool = False,
@@ -193,9 +190,10 @@ def adapt(
 
     loss: what is added to the source's cross-entropy, `weight` times, from features of both domains: "ddc", "dan",
     "coral" (Deep CORAL), summed over `layers`, or "revgrad"; "none": no target batch goes through the network.
-    layers: parts of the network by name, "outputs" for its own outputs. estimator: of DAN's MMD. critic: widths of the
-    hidden layers of RevGrad's classifier of domains. apart: source and target go through the network one after the
-    other, each batch-normalized by itself, and not as one batch. augment: see `normtables.tasks.augment`.
+    layers: parts of the network by name, "outputs" for its own outputs, "hidden" for what its last linear layer is
+    given. estimator: of DAN's MMD. critic: widths of the hidden layers of RevGrad's classifier of domains. apart:
+    source and target go through the network one after the other, each batch-normalized by itself, and not as one
+    batch; running statistics are of both either way. augment: see `normtables.tasks.augment`.
     ways: how the target is classified, the first one is the score: "source" by the network as it was trained, "adabn"
     with the target's statistics, "features", "sa", "gfk" and "coral" by a `classifier` on the part `features` of the
     network, aligned so, and the same with "adabn_" in front.

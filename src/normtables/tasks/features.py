@@ -11,16 +11,19 @@ from normtables.errors import UserError, nearest
 from normtables.tasks.adversary import network_of
 
 OUTPUTS = "outputs"  # the network's own outputs, beside the names of its parts
+HIDDEN = "hidden"  # what its last linear layer is given
 
 
 @contextmanager
 def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """Names to the outputs of these parts in the forward passes made meanwhile, the newest; a compiled model runs
-    uncompiled, so that they are seen. Raises UserError for a part that the model lacks."""
+    """Names to the outputs of these parts (HIDDEN: the inputs of the last linear layer) in the newest forward pass.
+
+    A compiled model runs uncompiled, so that they are seen. Raises UserError for a part that the model lacks.
+    """
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
-        return lambda part, inputs, output: found.__setitem__(name, output)
+        return lambda part, inputs, output: found.__setitem__(name, inputs[0] if name == HIDDEN else output)
 
     handles = [part.register_forward_hook(keep(name)) for name, part in parts(model, names).items()]
     try:
@@ -34,6 +37,8 @@ def captured(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tenso
 def parts(model: nn.Module, names: Iterable[str]) -> Mapping[str, nn.Module]:
     """The named parts of the network; its outputs, under the name OUTPUTS, need none."""
     known = dict(network_of(model).named_modules())
+    linear = [part for part in known.values() if isinstance(part, nn.Linear)]
+    known |= {HIDDEN: linear[-1]} if linear else {}
     wanted = [name for name in names if name != OUTPUTS]
     for name in wanted:
         if not name or name not in known:

@@ -16,10 +16,12 @@ from normtables.tasks.adversary import network_of
 from normtables.tasks.alignment import ALIGNMENTS, Aligned, Classifier, predictions
 from normtables.tasks.features import OUTPUTS, outputs_and_features, parts
 from normtables.tasks.order import shuffled
-from normtables.tasks.shift import divergence, moments
+from normtables.tasks.shift import Moments, divergence, moments
 
 TARGET = 500_000  # epochs of the target's order are counted from here: its draws are not those of the source
 EVALUATED_VALUES = 800_000  # input values in one forward pass
+
+Inside = dict[str, Moments]  # a norm layer's name to the moments of what it is given
 
 
 class Way(NamedTuple):
@@ -77,17 +79,22 @@ class Ways:
         if self.adapted_layers is not None and not 1 <= abs(self.adapted_layers) <= len(layers):
             raise UserError(f"dataset.task.adapted_layers={self.adapted_layers}: there are {len(layers)} norm layers")
 
-    def accuracies(self, model: nn.Module) -> dict[str, float]:
-        """Percent of the target's test examples that each way gets right; the model is as before afterwards."""
-        found: dict[str, float] = {}
+    def metrics(self, model: nn.Module) -> dict[str, float]:
+        """`test/accuracy` by the first way and `test/accuracy_WAY` by each, percent of the target's test examples, and
+        what `shift` asks for; the model is as before afterwards."""
+        scores: dict[str, float] = {}
+        inside: list[Inside] = []
         aligned = any(way.align for way in self.ways.values())
         own = self.collect(model, self.data.train, self.features) if aligned else torch.empty(0)
         for adabn in (False, True):
             wanted = {name: way.align for name, way in self.ways.items() if way.adabn == adabn}
-            if wanted:
+            if wanted or self.shift:
                 with self.adapted(model) if adabn else nullcontext():
-                    found |= self.measured(model, wanted, own)
-        return {name: found[name] for name in self.names}
+                    scores |= self.measured(model, wanted, own)
+                    inside += [self.moments(model, self.unlabelled())] if self.shift else []
+        found = {"test/accuracy": scores[self.names[0]]}
+        found |= {f"test/accuracy_{name}": scores[name] for name in self.names}
+        return found | (self.shifts(model, *inside) if self.shift else {})
 
     def measured(self, model: nn.Module, wanted: dict[str, str], own: Tensor) -> dict[str, float]:
         """Accuracies of ways (name -> alignment) that share the network's state; `own`: features of the source."""
@@ -146,16 +153,17 @@ class Ways:
             found = order(model, [layer for layer in model.modules() if has_statistics(layer)], self.unlabelled())
         return found[: self.adapted_layers] if self.adapted_layers > 0 else found[self.adapted_layers :]
 
-    def shifts(self, model: nn.Module) -> dict[str, float]:
+    def shifts(self, model: nn.Module, before: Inside, after: Inside) -> dict[str, float]:
         """`shift/layer` and `shift_adabn/layer`: the divergence between source and target of what each norm layer is
         given, both with the source's statistics, and with the target's for the target."""
-        layers = {name: layer for name, layer in network_of(model).named_modules() if has_statistics(layer)}
         train = self.data.train
         rows = torch.arange(len(train.targets), device=train.targets.device)
+        ours = self.moments(model, Batches(train.inputs, rows, self.batch_size))
+        found = {f"shift/{name}": divergence(ours[name], before[name]) for name in ours}
+        return found | {f"shift_adabn/{name}": divergence(ours[name], after[name]) for name in ours}
+
+    def moments(self, model: nn.Module, batches: Batches) -> Inside:
+        """What each norm layer is given, by its name in the network."""
+        layers = {name: layer for name, layer in network_of(model).named_modules() if has_statistics(layer)}
         with evaluating(model):
-            ours = moments(model, layers, Batches(train.inputs, rows, self.batch_size))
-            theirs = moments(model, layers, self.unlabelled())
-            with self.adapted(model):
-                adapted = moments(model, layers, self.unlabelled())
-        found = {f"shift/{name}": divergence(ours[name], theirs[name]) for name in ours}
-        return found | {f"shift_adabn/{name}": divergence(ours[name], adapted[name]) for name in ours}
+            return moments(model, layers, batches)
