@@ -269,9 +269,28 @@ def test_a_failed_run_of_the_search_is_told(table):
     assert (line["status"], line["n"]) == ("failed 3 of 3", 0)
 
 
+@pytest.mark.parametrize(("better", "chosen"), [("lower", 0.1), ("higher", 10)])
+def test_the_best_is_chosen_either_way(table, better, chosen):
+    made = table(TUNED.replace("better: lower, ties", f"better: {better}, ties"))
+    assert made.fill(lambda s: rows(s["optim.lr"], valid=[s["optim.lr"]])).line("one", "error")["ours"] == (
+        pytest.approx(chosen)
+    )
+
+
+def test_what_is_chosen_has_a_reading_of_its_own(table):
+    """At the best row 0.1 is chosen, at the last, which the column reads, 1, where the mean of two rows is best 10."""
+    valid = {0.1: [1.0, 9, 8], 1: [9.0, 9, 2], 10: [5.0, 1.5, 9]}
+    for rule, chosen in (("best", 0.1), ("last", 1), ("{best: valid/error, better: lower, smooth: 2}", 10)):
+        made = table(TUNED.replace("read: best", f"read: {rule}"))
+        made.fill(lambda s: rows(7.0, 7.0, s["optim.lr"], valid=valid[s["optim.lr"]]))
+        assert made.line("one", "error")["ours"] == pytest.approx(chosen)
+
+
 def test_a_setting_that_diverged_once_is_never_chosen(table):
+    """Even where its history, of an error of 90 here, was the best until then."""
+
     def make(s):
-        return "diverged" if (s["optim.lr"], s["seed"]) == (0.1, 2) else rows(s["optim.lr"], valid=[s["optim.lr"]])
+        return "diverged" if (s["optim.lr"], s["seed"]) == (0.1, 2) else rows(s["optim.lr"], valid=[95 + s["optim.lr"]])
 
     assert table(TUNED).fill(make).line("one", "error")["ours"] == 1
 
@@ -339,6 +358,14 @@ def test_a_diverged_run_is_the_largest_difference_of_the_signed_ranks(table):
     made = table(MANY).fill(lambda s: "diverged" if (s["norm.alpha"], s["dataset.valid"]) == (0, 106) else by_set(s))
     assert made.line("none", "rank")["p_value"] == pytest.approx(stats.wilcoxon([1, 2, 2, 2, 2, 9]).pvalue)
     assert made.line("half", "rank")["p_value"] == pytest.approx(stats.wilcoxon([1] * 6).pvalue)
+
+
+def test_a_diverged_run_ranks_last_where_higher_is_better_too(table):
+    higher = MANY.replace("score: test/error", "score: valid/error").replace("better: lower", "better: higher")
+    made = table(higher).fill(lambda s: "diverged" if s["norm.alpha"] == 0 else by_set(s))
+    assert [made.line(row, "rank")["ours"] for row in ("one", "half", "none")] == [0, -1, 1]
+    [found] = rankings(made.plan, made.store)
+    assert found.ranks == {"half": 1, "one": 2, "none": 3}
 
 
 def test_a_ranking_is_of_the_means_over_the_repeats_and_equal_ones_share_their_rank(table):

@@ -486,6 +486,7 @@ def test_impossible_options(options, parts):
         ({"ways": ["adabn"], "adapted_layers": 0}, "bn", ["adapted_layers=0"]),
         ({"loss": "ddc", "layers": ["head"]}, "bn", ["no part 'head'"]),
         ({"ways": ["coral"], "features": "pool"}, "bn", ["no part 'pool'"]),
+        ({"ways": ["adabn_sa"], "dimension": 6}, "bn", ["dimension=6", "1 to 5"]),
         ({"loss": "revgrad", "layers": [""]}, "bn", ["no part ''"]),
     ],
     ids=str,

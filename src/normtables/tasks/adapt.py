@@ -11,7 +11,7 @@ from normtables.data import Domains
 from normtables.errors import UserError, lookup
 from normtables.tasks import TASKS, MeanLoss
 from normtables.tasks.adversary import Adversarial
-from normtables.tasks.alignment import Classifier
+from normtables.tasks.alignment import SUBSPACES, Classifier, check_dimension
 from normtables.tasks.augment import Augment, augmented, check
 from normtables.tasks.classify import assess
 from normtables.tasks.discrepancies import Discrepancy, Estimator, covariances, kernels, means
@@ -81,22 +81,23 @@ class Adapt(MeanLoss):
         self.steps = max(1, steps)
 
     def extend(self, model: nn.Module) -> nn.Module:
-        """The model, with RevGrad's classifier of domains beside it; raises UserError where it lacks a named part."""
+        """The model, with RevGrad's classifier of domains beside it; raises UserError where it lacks a part."""
         self.ways.check(model)
+        if any(way.align in SUBSPACES for way in self.ways.ways.values()):
+            check_dimension(self.ways.dimension, self.width(model, self.ways.features))
         if self.adaptation.loss != "none":
             parts(model, self.adaptation.layers)
         if self.adaptation.loss != "revgrad":
             return model
-        return Adversarial(model, self.width(model), self.adaptation.critic)
+        return Adversarial(model, self.width(model, self.adaptation.layers[0]), self.adaptation.critic)
 
-    def width(self, model: nn.Module) -> int:
-        """The number of features that the critic sees, from one example sent through in evaluation mode."""
+    def width(self, model: nn.Module, name: str) -> int:
+        """The number of features that a part gives, from one example sent through in evaluation mode."""
         modes = [(module, module.training) for module in model.modules()]
-        one = self.data.train.inputs.index_select(
-            0, torch.zeros(1, dtype=torch.long, device=self.data.train.targets.device)
-        )
+        train = self.data.train
+        one = train.inputs.index_select(0, torch.zeros(1, dtype=torch.long, device=train.targets.device))
         with torch.no_grad():
-            _, (features,) = outputs_and_features(model.eval(), one.cpu().float(), self.adaptation.layers)
+            _, (features,) = outputs_and_features(model.eval(), one.cpu().float(), [name])
         for module, mode in modes:
             module.training = mode
         return features.shape[1]

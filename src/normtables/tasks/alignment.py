@@ -96,13 +96,18 @@ def coral(source: Tensor, target: Tensor, dimension: int) -> Maps:
 
 
 ALIGNMENTS: dict[str, Align] = {"features": features, "sa": sa, "gfk": gfk, "coral": coral}
+SUBSPACES = ("sa", "gfk")  # those that take a dimension
+
+
+def check_dimension(dimension: int, most: int) -> None:
+    """Raise UserError for a subspace of no dimension, or of more than there are."""
+    if not 1 <= dimension <= most:
+        raise UserError(f"dataset.task.dimension={dimension}: subspaces of these features have 1 to {most} dimensions")
 
 
 def basis(x: Tensor, dimension: int) -> Tensor:
     """The first principal directions [d, dimension] of centred features; raises UserError where there are fewer."""
-    most = min(x.shape[1], len(x) - 1)
-    if not 1 <= dimension <= most:
-        raise UserError(f"dataset.task.dimension={dimension}: {len(x)} examples of {x.shape[1]} features: 1 to {most}")
+    check_dimension(dimension, min(x.shape[1], len(x) - 1))
     return torch.linalg.eigh(x.T @ x)[1][:, -dimension:].flip(1)
 
 
