@@ -1,20 +1,27 @@
-"""Measures the store and the planner at scale: 10,000 records into pandas, their states, a plan of 1,000 runs.
+"""Measures store, planner and dashboard at scale: 10,000 records into pandas, their states, a plan of 1,000 runs, the
+dashboard's data of them, and its page in a Chromium where there is one.
 
 Prints a markdown table; asserts nothing. The records are synthetic, in a temporary folder.
 """
 
 import argparse
 import json
+import os
+import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from measure import Row, command_times, interleaved, row, show
 from normtables.config import Composer, facts, id_of, plain
+from normtables.places import EXPERIMENTS
 from normtables.records import Record, Store
 from normtables.report.runs import runs_index
+from normtables.report.site import Site, serve
 from normtables.tables.plan import plan, summary
 from normtables.tables.spec import load
 
@@ -55,6 +62,83 @@ def write_records(root: Path, runs: int) -> None:
         folder = store.folder(record.id)
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
+
+
+def seen(site: Site) -> str:
+    """data.js as it is now, though it was asked for a moment ago."""
+    site.due = 0.0
+    return site.data_js()
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A page of a Chromium without a window, None where there is none or no playwright."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        yield None
+        return
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium.new_page(viewport={"width": 1280, "height": 800})
+        chromium.close()
+
+
+DRAWN = "() => new Promise(done => requestAnimationFrame(() => done(performance.now() / 1000)))"
+FILTERED = """words => {
+    const [field, began] = [document.getElementById("where"), performance.now()];
+    field.value = words;
+    field.dispatchEvent(new Event("input"));
+    document.body.getBoundingClientRect();  // what is to be drawn is laid out by now
+    return performance.now() - began;
+}"""
+
+
+def page_rows(site: Site, records: int, rounds: int) -> Iterator[Row]:
+    """The page in a browser, its seconds and milliseconds by the browser's own clock; nothing without one."""
+    with serve(site, 0) as server, browser() as page:
+        if page is None:
+            return
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        drawn, filtered = [], []
+        for number in range(rounds + 1):  # the first warms up
+            page.goto("about:blank")
+            page.goto(server.url)
+            page.wait_for_selector("#tables tbody tr")
+            drawn.append(page.evaluate(DRAWN))
+            loaded = page.evaluate("typeof Plotly") != "undefined"
+            page.goto(f"{server.url}#/compare")
+            page.wait_for_selector("#where")
+            filtered.append(page.evaluate(FILTERED, f"norm.alpha=0.{number % 10} seeds.weights>=0"))
+        server.shutdown()
+    detail = "from an empty page; plotly.js loaded" if loaded else "from an empty page; plotly.js not loaded"
+    yield row(f"Overview of {records:,} runs drawn in Chromium", "under 2 s", drawn[1:], ".2f", "s", detail)
+    yield row(f"a filter over {records:,} runs in Chromium", "under 200 ms", filtered[1:], ".0f", "ms")
+
+
+def dashboard_rows(full: Path, records: int, rounds: int) -> Iterator[Row]:
+    """The data of the dashboard and its page."""
+    tables = sorted(EXPERIMENTS.glob("table_*.yaml"))
+    site, newest = Site(full, tables), Store(full).folder(Store(full).ids()[0]) / "record.json"
+
+    def after_a_record() -> None:
+        os.utime(newest)
+        seen(site)
+
+    calls = {
+        "first": lambda: seen(Site(full, tables)),
+        "again": after_a_record,
+        "same": lambda: seen(site),
+    }
+    times = interleaved(calls, rounds)
+    size = f"{len(site.data_js()) / 1e6:.1f} MB"
+    yield row(f"dashboard's data of {records:,} runs, read anew", "", times["first"], ".2f", "s", size)
+    yield row("the same after one record changed", "", times["again"], ".2f", "s")
+    yield row("the same where nothing changed", "", times["same"], ".3f", "s")
+    yield from page_rows(site, records, rounds)
 
 
 def write_table(path: Path, runs: int) -> None:
@@ -112,7 +196,8 @@ def main() -> None:
     records, runs, rounds = (50, 20, 1) if parser.parse_args().quick else (10_000, 1_000, 3)
     with tempfile.TemporaryDirectory() as folder:
         rows = list(measured(Path(folder), records, runs, rounds))
-    show("Store and planner", rows)
+        rows += dashboard_rows(Path(folder) / "full", records, rounds)
+    show("Store, planner and dashboard", rows)
 
 
 if __name__ == "__main__":

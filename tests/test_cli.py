@@ -200,7 +200,7 @@ def test_a_plan_tells_what_decoded_images_take(tmp_path, capsys):
 
 
 def test_long_plans_ask_first(monkeypatch):
-    from normtables.commands import confirm
+    from normtables.making import confirm
 
     with pytest.raises(UserError, match="--yes"):
         confirm(7200.0, 0, "long", yes=False)

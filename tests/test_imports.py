@@ -36,19 +36,9 @@ ROOMS = {
     "trackers": {"records", "wandb"},
     "training": {"config", "records", "norms", "models", "optim", "data", "tasks", "trackers", "torch", "omegaconf"},
     "tables": {"config", "records", "numpy", "pandas", "scipy", "yaml"},
-    "report": {"tables", "records", "pandas", "matplotlib"},
+    "report": {"tables", "records", "pandas", "matplotlib", "jinja2", "yaml"},
 }
-DOORS = {
-    "__init__",
-    "__main__",
-    "commands",
-    "door",
-    "forecast",
-    "pool",
-    "progress",
-    "slurm",
-    "sweep",
-}
+DOORS = {"__init__", "__main__", "commands", "door", "forecast", "making", "pool", "progress", "slurm", "sweep"}
 
 
 def imported(path):

@@ -1,4 +1,4 @@
-"""The command line: `normtables run | plan | table | runs | compare | report | publish | errata | data`."""
+"""The command line: `normtables run | plan | table | runs | compare | dashboard | report | publish | errata | data`."""
 
 import argparse
 import importlib
@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
     found.epilog = "Settings of the tracker may follow: tracker.project=NAME tracker.mode=offline"
     found.set_defaults(settings=[])
     command("report", "all collected tables in one document, markdown and LaTeX")
+    found = command("dashboard", "the tables, claims and runs as a page, served on this machine")
+    found.add_argument("tables", nargs="*", metavar="FILE", help="table files of your own to show too")
+    found.add_argument("--port", type=int, default=None, help="default: 8750, or the next that is free")
+    found.add_argument("--export", default=None, metavar="DIR", help="write the page there, to open it from disk")
     command("errata", "list the cells where the survey and its source differ")
     found = command("data", "list data sets, or fetch some")
     found.add_argument("action", nargs="?", choices=("list", "fetch"), default="list")

@@ -1,48 +1,35 @@
 """What the commands other than `run` do: plan, table, runs, compare, report, publish, errata, data. No torch."""
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
-from normtables.config import MACHINE, Composer
+from normtables.config import Composer
 from normtables.data import fetching, files
 from normtables.errors import UserError, lookup
+from normtables.making import file_name, launcher, machine_settings, make_missing, needs, space, write_table
 from normtables.places import EXPERIMENTS, default_root
-from normtables.pool import Job, default_jobs, run_all
-from normtables.progress import board, clock, say
+from normtables.progress import say
 from normtables.records import Record, Store, write_whole
-from normtables.report import csv_text, errata, errata_markdown, put, runs_index, write
+from normtables.report import csv_text, errata, errata_markdown, put, runs_index
 from normtables.report.book import book
-from normtables.slurm import Cluster, cluster, send
-from normtables.sweep import grid, grouped, parsed, plain
-from normtables.tables import collect as tables
-from normtables.tables.claims import changed_verdicts, judge
+from normtables.report.manifest import label
+from normtables.tables.claims import changed_verdicts
 from normtables.tables.plan import Plan, missing, plan, summary
 from normtables.tables.searches import searches
 from normtables.tables.spec import TableSpec, load
 from normtables.trackers.publish import publish
 
-ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
-
 
 def planned(options: Namespace, composer: Composer) -> Plan:
     """The plan that --tier and the table's number or file name."""
     return plan(load(options.table), options.tier, composer)
-
-
-def machine_settings(options: Namespace, composer: Composer) -> dict[str, Any]:
-    """The settings on a table command: of the machine only, a table's own come from its file."""
-    [settings] = grid(options.settings, composer)[:1]
-    for key in settings:
-        if key.split(".")[0] not in (set(MACHINE) | {"tracker"}) - {"seed", "frozen"}:
-            raise UserError(f"{key}: a table's settings stand in its file; here, set data.root, runtime.* or tracker")
-    return settings | {"results": str(Path(options.results).resolve())}
 
 
 def plan_command(options: Namespace) -> int:
@@ -63,9 +50,7 @@ def plan_command(options: Namespace) -> int:
     for state, part in frame.groupby("state", sort=False):
         say(f"  {state}: {len(part)}")
     for run in frame.to_dict("records") if options.measure is None else []:
-        axes = ", ".join(f"{key}={value}" for key, value in run["axes"].items())
-        place = [" ".join(run["rows"]), "/".join(run["columns"]), " | ".join(run["readings"]), axes]
-        say(f"{run['id']}  {run['state']:<11}  {'; '.join(filter(None, place))}")
+        say(f"{run['id']}  {run['state']:<11}  {label(run)}")
     for line in searches(found):
         say(line)
     say(needs(frame, space(found), store))
@@ -96,49 +81,17 @@ def stale(record: Record, composer: Composer) -> Iterator[str]:
             yield f"{group} {part['name']} is of version {part['version']}, now {now or 'gone'}"
 
 
-def needs(frame: pd.DataFrame, size: tuple[int, int], store: Store) -> str:
-    """Hours, disk and download size of what is still to be made; `size` is what `space` says."""
-    todo = frame[frame["state"].isin(["failed", "interrupted", "missing"])]
-    unknown, rough = int(todo["seconds"].isna().sum()), int(todo["rough"].sum())
-    text = f"to run: {len(todo)} runs"
-    if unknown < len(todo):
-        text += f", {clock(todo['seconds'].sum())} on one worker"
-        text += f" ({rough} of them estimated from runs of another size)" if rough else ""
-    text += f", {unknown} of them of unknown length (`plan --measure` estimates)" if unknown else ""
-    loads, kept = size
-    text += f"; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {loads / 1e6:.0f} MB to download"
-    return text + (f"; up to {kept / 1e9:.1f} GB kept in the data root's .cache" if kept else "")
-
-
-def space(found: Plan) -> tuple[int, int]:
-    """Bytes that a plan's data sets still load, as far as the default data root tells, and may keep in its .cache."""
-    used = [run.facts["dataset"] for run in found.runs.values()]
-    wanted = {need for settings in used for need in files.needs(settings)}
-    models = [run.facts["model"] for run in found.runs.values()]
-    wanted |= {(f"{model['name']}_weights", "") for model in models if model.get("weights") == "imagenet"}
-    loads = {name: size for name, part in sorted(wanted) if (size := files.download_bytes(name, default_root(), part))}
-    kept = sum(map(files.kept_bytes, {name for name, _ in wanted}))
-    return sum(loads.values()), kept  # the parts of a family come in one download
-
-
-def run_bytes(store: Store) -> float:
-    """The mean size of the newest runs' folders in bytes, 20 kB where there is none."""
-    sizes = [sum(p.stat().st_size for p in store.folder(run).iterdir()) for run in store.ids()[:20]]
-    return sum(sizes) / len(sizes) if sizes else 20_000.0
-
-
 def table_command(options: Namespace) -> int:
     """Collect a table from its records, judge and draw it; with --run make what is missing first. 1: runs failed."""
     composer, store = Composer(options.conf_dir), Store(options.results)
     asked = launcher(options)
     settings = machine_settings(options, composer)
     found = planned(options, composer)
-    failures = make_missing(found, options, settings, composer, store, asked) if options.run else []
     folder = Path(options.results) / found.tier / file_name(found)
     old = folder / "claims.csv"
     before = pd.read_csv(old, dtype=str, keep_default_na=False) if old.exists() else None
-    claims = judge(found, tables.samples(found, store), store)
-    write(found, tables.collect(found, store), claims, tables.readings(found, store), store, folder)
+    failures = make_missing(found, options, settings, composer, store, folder, asked) if options.run else []
+    claims = write_table(found, store, folder)
     write_whole(Path(options.results) / "runs.csv", csv_text(runs_index(store)))
     for change in changed_verdicts(before, claims) if before is not None else []:
         say(f"verdict changed: {change}")
@@ -148,61 +101,6 @@ def table_command(options: Namespace) -> int:
     for run, reason in failures:
         say(f"failed: {run}: {reason}")
     return 1 if failures else 0
-
-
-def launcher(options: Namespace) -> Cluster | None:
-    """The cluster that --launcher and launcher.* name, None for this machine; takes launcher.* off the settings."""
-    ours = [word for word in options.settings if word.startswith("launcher.")]
-    options.settings = [word for word in options.settings if word not in ours]
-    if options.launcher == "local":
-        if ours:
-            raise UserError(f"{ours[0]}: only with --launcher slurm")
-        return None
-    return cluster({o.key_or_group: plain(o.value()) for o in parsed(ours)})
-
-
-def file_name(found: Plan) -> str:
-    """table_03, or the name in a user's own file."""
-    number = found.spec.table
-    return f"table_{number:02}" if isinstance(number, int) else str(number)
-
-
-def make_missing(
-    found: Plan, options: Namespace, settings: dict[str, Any], composer: Composer, store: Store, asked: Cluster | None
-) -> list[tuple[str, str]]:
-    """Make the runs of a plan that are not there, or send them to a cluster; (id, reason) of each that failed here."""
-    todo = missing(found, store)
-    workers = default_jobs() if options.jobs is None else options.jobs
-    if workers < 1:
-        raise UserError(f"--jobs {workers} (JOBS={workers}): at least 1 worker process")
-    if not todo:
-        return []
-    frame = summary(found, store)
-    place = "Slurm" if asked else f"{workers} workers"
-    count = f"{len(todo)} of {len(found.runs)} runs to make on {place}"
-    say(f"Table {found.spec.table}, tier {found.tier}: {count}")
-    size = space(found)
-    confirm(frame["seconds"].fillna(1.0).sum() / workers, sum(size), needs(frame, size, store), options.yes)
-    group = (f"{file_name(found)} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")
-    configs = {run.id: grouped(composer.config({**run.settings, **settings}), *group) for run in todo}
-    if asked:
-        folder = Path(settings["results"]) / "slurm" / f"{file_name(found)}_{found.tier}"
-        send(configs, dict(zip(frame["id"], frame["seconds"])), asked, folder)
-        return []
-    jobs = [Job(run, OmegaConf.to_yaml(cfg, resolve=True)) for run, cfg in configs.items()]
-    with board(len(jobs)) as shown:
-        run_all(jobs, workers, shown.tell)
-    return shown.failures
-
-
-def confirm(seconds: float, size: float, text: str, yes: bool) -> None:
-    """Ask before more than an hour or a gigabyte; raises UserError where nobody says yes."""
-    if yes or (seconds <= ASK_SECONDS and size <= ASK_BYTES):
-        return
-    if not sys.stdin.isatty():
-        raise UserError(f"{text}: that is more than an hour or a gigabyte; say --yes (make: YES=1) to go ahead")
-    if input(f"{text}. Go ahead? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError("nothing was run")
 
 
 def runs_command(options: Namespace) -> int:
@@ -274,6 +172,23 @@ def report_command(options: Namespace) -> int:
     results = Path(options.results)
     for path in put(results / "report", book(results, tables_here())):
         say(f"written: {path}")
+    return 0
+
+
+def dashboard_command(options: Namespace) -> int:
+    """Serve the page until Ctrl-C, or write it into a folder."""
+    from normtables.report import site
+
+    tables = [*sorted(EXPERIMENTS.glob("table_*.yaml")), *map(Path, options.tables)]
+    gathered = site.Site(Path(options.results), tables)
+    if options.export:
+        say(f"written: {site.export(gathered, Path(options.export))}")
+        return 0
+    with site.serve(gathered, options.port) as server:
+        say(f"the dashboard is at {server.url} until Ctrl-C")
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    say("dashboard stopped")
     return 0
 
 

@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from normtables.config import Composer, Settings, register_schema, require_checkout
+from normtables.config import MACHINE, Composer, Settings, register_schema, require_checkout
 from normtables.errors import UserError
 from normtables.places import CONF
 
@@ -76,16 +77,25 @@ def make(cfg: DictConfig) -> str:
     from normtables.training.run import execute
 
     if cfg.frozen:
-        cfg = thaw(cfg.frozen)
+        cfg = thaw(cfg)
     with board(1) as shown:
         record = execute(cfg, shown.row)
         shown.end(record.id, record.status, record.reason, record.final, record.facts["seconds"])
     return record.status
 
 
-def thaw(path: str) -> DictConfig:
-    """The configuration kept in a file; raises UserError where it cannot be read."""
+def thaw(cfg: DictConfig) -> DictConfig:
+    """The configuration kept in the file that `frozen` names; raises UserError where it cannot be read.
+
+    The config.yaml in a run's folder says nothing of the machine: paths, device and tracker are those given beside it.
+    """
+    here = {key: cfg[key] for key in MACHINE if key != "frozen"}
     try:
-        return OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.load(path))  # type: ignore[return-value]
+        kept: Any = OmegaConf.load(cfg.frozen)
+        for key in ("budget", "evaluate"):
+            if isinstance(kept[key], DictConfig):
+                [(unit, amount)] = kept[key].items()
+                kept[key] = f"{amount}{unit}"
+        return OmegaConf.merge(OmegaConf.structured(Settings), here, kept)  # type: ignore[return-value]
     except Exception as error:
-        raise UserError(f"frozen={path}: {(str(error).splitlines() or ['cannot be read'])[0]}") from error
+        raise UserError(f"frozen={cfg.frozen}: {(str(error).splitlines() or ['cannot be read'])[0]}") from error

@@ -4,7 +4,8 @@ import fnmatch
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +113,29 @@ def sweep(
     todo = [run for run in configs if store.state(run) not in DONE]
     say(f"{len(configs)} runs, {len(configs) - len(todo)} of them done already")
     jobs = [[f"frozen={freeze(configs[run][0], folder / 'configs' / f'{run}.yaml')}"] for run in todo]
-    outcomes = launcher.launch(jobs, 0) if jobs else []
-    reasons = {run: one_line(outcome) for run, outcome in itertools.zip_longest(todo, outcomes)}
+    from normtables.report.manifest import Wanted, announced
     from normtables.report.sweep import summarise
 
+    words = ["normtables", "run", "-m", *([f"+sweep=table_{table:02}"] if table is not None else []), *arguments]
+    wanted = {run: Wanted(text) for run, text in labels({run: chosen for run, (_, chosen) in configs.items()}).items()}
+    with announced(folder, shlex.join(words), 0, wanted) as told:
+        outcomes = launcher.launch(jobs, 0) if jobs else []
+        reasons = {run: one_line(outcome) for run, outcome in itertools.zip_longest(todo, outcomes)}
+        failed = {run: why for run, why in reasons.items() if store.state(run) not in DONE}
+        for run, why in failed.items():
+            told.fail(run, why)
     say(f"summary: {summarise(list(configs), store, folder)}")
-    report_failures({run: why for run, why in reasons.items() if store.state(run) not in DONE}, folder)
+    report_failures(failed, folder)
     return list(configs)
+
+
+def labels(runs: Mapping[str, Settings]) -> dict[str, str]:
+    """What to call each run: the settings in which it differs from another, as in `norm=bn, seed=0`."""
+    values: dict[str, set[str]] = {}
+    for key, value in itertools.chain.from_iterable(chosen.items() for chosen in runs.values()):
+        values.setdefault(key, set()).add(repr(value))
+    differ = {key for key, found in values.items() if len(found) > 1}
+    return {run: ", ".join(f"{k}={v}" for k, v in chosen.items() if k in differ) for run, chosen in runs.items()}
 
 
 def grouped(cfg: DictConfig, group: str, *tags: str) -> DictConfig:

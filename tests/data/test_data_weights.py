@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models import GoogLeNet
 
-from normtables import commands
+from normtables import making
 from normtables.data import fetching, files
 from normtables.data.files import File, Layout, Source
 from normtables.errors import UserError
@@ -55,7 +55,7 @@ def test_fetch_list_and_begin(published, root, declare, cifar_npy, composer, res
 
 def test_a_plan_counts_what_is_to_be_loaded_once(published, root, declare, mnist_files, monkeypatch):
     """Weights, and the sets that a pair is made of, whichever way round."""
-    monkeypatch.setattr(commands, "default_root", lambda: root)
+    monkeypatch.setattr(making, "default_root", lambda: root)
     monkeypatch.setitem(files.SOURCES, "usps", Source((), 1000, "none"))
     monkeypatch.setattr(files, "state", lambda name, *rest: "missing")
     mnist_files("mnist")
@@ -66,4 +66,4 @@ def test_a_plan_counts_what_is_to_be_loaded_once(published, root, declare, mnist
             dataset = {"name": "digits_domains", "source": source, "target": target}
             model = {"name": "googlenet", "weights": weights}
             runs[weights + source] = SimpleNamespace(facts={"dataset": dataset, "model": model})
-    assert commands.space(SimpleNamespace(runs=runs)) == (10 + 1000 + 123, 0)
+    assert making.space(SimpleNamespace(runs=runs)) == (10 + 1000 + 123, 0)

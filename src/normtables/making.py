@@ -1,0 +1,151 @@
+"""Making a table's missing runs: what they need, whether to go ahead, here or on a cluster, the files that follow."""
+
+import shlex
+import sys
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from normtables.config import MACHINE, Composer
+from normtables.data import files
+from normtables.errors import UserError
+from normtables.places import RESULTS, default_root
+from normtables.pool import Event, Job, default_jobs, run_all
+from normtables.progress import board, clock, say
+from normtables.records import Store
+from normtables.report import write
+from normtables.report.fresh import kept_fresh
+from normtables.report.manifest import announced, wanted
+from normtables.slurm import Cluster, cluster, send
+from normtables.sweep import grid, grouped, parsed, plain
+from normtables.tables import collect as tables
+from normtables.tables.claims import judge
+from normtables.tables.plan import Plan, missing, summary
+
+ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
+
+
+def machine_settings(options: Namespace, composer: Composer) -> dict[str, Any]:
+    """The settings on a table command: of the machine only, a table's own come from its file."""
+    [settings] = grid(options.settings, composer)[:1]
+    for key in settings:
+        if key.split(".")[0] not in (set(MACHINE) | {"tracker"}) - {"seed", "frozen"}:
+            raise UserError(f"{key}: a table's settings stand in its file; here, set data.root, runtime.* or tracker")
+    return settings | {"results": str(Path(options.results).resolve())}
+
+
+def needs(frame: pd.DataFrame, size: tuple[int, int], store: Store) -> str:
+    """Hours, disk and download size of what is still to be made; `size` is what `space` says."""
+    todo = frame[frame["state"].isin(["failed", "interrupted", "missing"])]
+    unknown, rough = int(todo["seconds"].isna().sum()), int(todo["rough"].sum())
+    text = f"to run: {len(todo)} runs"
+    if unknown < len(todo):
+        text += f", {clock(todo['seconds'].sum())} on one worker"
+        text += f" ({rough} of them estimated from runs of another size)" if rough else ""
+    text += f", {unknown} of them of unknown length (`plan --measure` estimates)" if unknown else ""
+    loads, kept = size
+    text += f"; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {loads / 1e6:.0f} MB to download"
+    return text + (f"; up to {kept / 1e9:.1f} GB kept in the data root's .cache" if kept else "")
+
+
+def space(found: Plan) -> tuple[int, int]:
+    """Bytes that a plan's data sets still load, as far as the default data root tells, and may keep in its .cache."""
+    used = [run.facts["dataset"] for run in found.runs.values()]
+    wanted = {need for settings in used for need in files.needs(settings)}
+    models = [run.facts["model"] for run in found.runs.values()]
+    wanted |= {(f"{model['name']}_weights", "") for model in models if model.get("weights") == "imagenet"}
+    loads = {name: size for name, part in sorted(wanted) if (size := files.download_bytes(name, default_root(), part))}
+    kept = sum(map(files.kept_bytes, {name for name, _ in wanted}))
+    return sum(loads.values()), kept  # the parts of a family come in one download
+
+
+def run_bytes(store: Store) -> float:
+    """The mean size of the newest runs' folders in bytes, 20 kB where there is none."""
+    sizes = [sum(p.stat().st_size for p in store.folder(run).iterdir()) for run in store.ids()[:20]]
+    return sum(sizes) / len(sizes) if sizes else 20_000.0
+
+
+def launcher(options: Namespace) -> Cluster | None:
+    """The cluster that --launcher and launcher.* name, None for this machine; takes launcher.* off the settings."""
+    ours = [word for word in options.settings if word.startswith("launcher.")]
+    options.settings = [word for word in options.settings if word not in ours]
+    if options.launcher == "local":
+        if ours:
+            raise UserError(f"{ours[0]}: only with --launcher slurm")
+        return None
+    return cluster({o.key_or_group: plain(o.value()) for o in parsed(ours)})
+
+
+def write_table(found: Plan, store: Store, folder: Path) -> pd.DataFrame:
+    """Collect a table, judge it and write its files; the claims."""
+    claims = judge(found, tables.samples(found, store), store)
+    write(found, tables.collect(found, store), claims, tables.readings(found, store), store, folder)
+    return claims
+
+
+def file_name(found: Plan) -> str:
+    """table_03, or the name in a user's own file."""
+    number = found.spec.table
+    return f"table_{number:02}" if isinstance(number, int) else str(number)
+
+
+def make_missing(
+    found: Plan,
+    options: Namespace,
+    settings: dict[str, Any],
+    composer: Composer,
+    store: Store,
+    folder: Path,
+    asked: Cluster | None,
+) -> list[tuple[str, str]]:
+    """Make the runs of a plan that are not there, the table's files following, or send them to a cluster.
+
+    Gives (id, reason) of each that failed here.
+    """
+    todo = missing(found, store)
+    workers = default_jobs() if options.jobs is None else options.jobs
+    if workers < 1:
+        raise UserError(f"--jobs {workers} (JOBS={workers}): at least 1 worker process")
+    if not todo:
+        return []
+    frame = summary(found, store)
+    count = f"{len(todo)} of {len(found.runs)} runs to make on {'Slurm' if asked else f'{workers} workers'}"
+    say(f"Table {found.spec.table}, tier {found.tier}: {count}")
+    size = space(found)
+    confirm(frame["seconds"].fillna(1.0).sum() / workers, sum(size), needs(frame, size, store), options.yes)
+    group = (f"{file_name(found)} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")
+    configs = {run.id: grouped(composer.config({**run.settings, **settings}), *group) for run in todo}
+    if asked:
+        sent = Path(settings["results"]) / "slurm" / f"{file_name(found)}_{found.tier}"
+        send(configs, dict(zip(frame["id"], frame["seconds"])), asked, sent)
+        return []
+    jobs = [Job(run, OmegaConf.to_yaml(cfg, resolve=True)) for run, cfg in configs.items()]
+    words = ["normtables", "table", options.table, "--tier", found.tier, "--run", *options.settings]
+    words += ["--results", options.results] if options.results != str(RESULTS) else []
+    place = Path(options.results) / "sweeps" / f"{file_name(found)}_{found.tier}"
+    with (
+        announced(place, shlex.join(words), workers, wanted(frame)) as sweep,
+        kept_fresh(partial(write_table, found, store, folder)),
+        board(len(jobs)) as shown,
+    ):
+
+        def tell(event: Event) -> None:
+            sweep.tell(event)
+            shown.tell(event)
+
+        run_all(jobs, workers, tell)
+    return shown.failures
+
+
+def confirm(seconds: float, size: float, text: str, yes: bool) -> None:
+    """Ask before more than an hour or a gigabyte; raises UserError where nobody says yes."""
+    if yes or (seconds <= ASK_SECONDS and size <= ASK_BYTES):
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{text}: that is more than an hour or a gigabyte; say --yes (make: YES=1) to go ahead")
+    if input(f"{text}. Go ahead? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("nothing was run")
