@@ -136,3 +136,20 @@ def test_bad_settings_are_refused_in_one_line(file, tmp_path, settings, says):
         load({"name": "text", **settings}, tmp_path, 0)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cut", [slice(0, -20), slice(10, None), slice(0, -8)], ids=["short", "no header", "no end"])
+def test_a_damaged_packed_file_is_told_in_one_line(tmp_path, cut):
+    packed = gzip.compress(b"a b c\n" * 1000)
+    (tmp_path / "mine.gz").write_bytes(packed[cut])
+    with pytest.raises(UserError, match=r"cannot read the text .*mine.gz: it is not a whole .gz file") as error:
+        load({"name": "text", "path": str(tmp_path / "mine.gz")}, tmp_path, 0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_packed_file_whose_bytes_are_wrong_is_told(tmp_path):
+    packed = bytearray(gzip.compress(b"a b c\n" * 1000))
+    packed[12:16] = b"\xff" * 4
+    (tmp_path / "mine.gz").write_bytes(packed)
+    with pytest.raises(UserError, match=r"it is not a whole .gz file"):
+        load({"name": "text", "path": str(tmp_path / "mine.gz")}, tmp_path, 0)

@@ -1,5 +1,7 @@
 """The language model against torch's LSTM of two layers, its initial weights, its size, and the state it carries."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -121,7 +123,9 @@ def test_initial_weights_and_biases_are_uniform(norm, size, limit):
 
 
 @pytest.mark.parametrize(
-    "options", [{"width": 0.0}, {"layers": 0}, {"dropout": 1.0}, {"dropout": -0.1}, {"size": "huge"}], ids=str
+    "options",
+    [{"width": 0.0}, {"width": math.inf}, {"layers": 0}, {"dropout": 1.0}, {"dropout": -0.1}, {"size": "huge"}],
+    ids=str,
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(UserError, match=next(iter(options))) as error:

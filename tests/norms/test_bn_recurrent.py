@@ -115,6 +115,12 @@ def test_gradcheck(variant):
     assert torch.autograd.gradcheck(lambda x, h, c: layer(x, (h, c))[0], (x, *state))
 
 
+def test_gradcheck_of_what_a_batch_is_normalised_by():
+    """Of each result; training itself pushes nothing back through the mean."""
+    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(bn_recurrent.Centre.apply, x, check_batched_grad=True)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_without_normalization_it_is_torchs_lstm(variant, dtype, monkeypatch):

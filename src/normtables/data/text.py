@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -134,8 +135,9 @@ def lines_of(path: Path) -> list[str]:
     try:
         with opened(path, "rt", encoding="utf-8") as file:
             return [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        damaged = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is not a whole .gz file"
+        reason = getattr(error, "strerror", None) or damaged
         raise UserError(f"cannot read the text {path}: {reason}") from error
 
 

@@ -1,5 +1,6 @@
 """Language models of LSTM layers in three sizes (Zaremba et al. 2014)."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,8 +82,8 @@ def lstm(
         raise UserError("model=lstm is a language model: take a text, dataset=ptb, wikitext2, topics or text")
     chosen = SIZES[size]
     rate = chosen.dropout if dropout is None else dropout
-    if not width > 0:
-        raise UserError(f"model.width={width}: a factor above 0")
+    if not 0 < width < math.inf:
+        raise UserError(f"model.width={width}: a finite factor above 0")
     if not 0 <= rate < 1:
         raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
     if layers < 1:

@@ -4,10 +4,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from normtables.norms import METHODS, Method
 from normtables.norms.batches import check_epsilon
+from normtables.norms.products import linear
 from normtables.norms.recurrent import StepLSTM, cell
 
 
@@ -48,7 +48,7 @@ class LayerNormLSTM(StepLSTM):
         """Normalise the way in at all positions at once, the rest as the steps come."""
         outputs = []
         for gate in self.norm_ih(gates).unbind():
-            o, c = cell(gate + self.norm_hh(functional.linear(h, self.weight_hh_l0)), c)
+            o, c = cell(gate + self.norm_hh(linear(h, self.weight_hh_l0)), c)
             h = o * torch.tanh(self.norm_c(c))
             outputs.append(h)
         return torch.stack(outputs), h, c

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
+
+from normtables.norms.products import linear, product
 
 State = tuple[Tensor, Tensor]  # h and c, [1, n, hidden] each
 
@@ -29,7 +30,7 @@ class StepLSTM(nn.Module):
             h, c = self.weight_hh_l0.new_zeros(2, x.shape[1], self.hidden).unbind()
         else:
             h, c = state[0][0], state[1][0]
-        outputs, h, c = self.run(functional.linear(x, self.weight_ih_l0), h, c)
+        outputs, h, c = self.run(linear(x, self.weight_ih_l0), h, c)
         return outputs, (h[None], c[None])
 
     def run(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,20 +59,20 @@ class Recurrence(Function):
 
     @staticmethod
     def forward(gates: Tensor, weight: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-        """All h, the last c; for the way back all c, sigmoids of all gates, tanh of g."""
-        kept: tuple[list[Tensor], ...] = ([], [], [], [])
-        transposed = weight.t()
+        """All h, the last c; for the way back all c and tanh of it, sigmoids of all gates, tanh of g."""
+        kept: tuple[list[Tensor], ...] = ([], [], [], [], [])
         for gate in gates.unbind():
-            gate = torch.addmm(gate, h, transposed)
-            squashed = torch.sigmoid(gate)
-            i, f, _, o = squashed.chunk(4, -1)
-            g = torch.tanh(gate.chunk(4, -1)[2])
+            gate = product(h, weight, gate)
+            i, f, g, o = gate.chunk(4, -1)
+            g = torch.tanh(g)
+            gate.sigmoid_()  # i, f and o are parts of it
             c = torch.addcmul(f * c, i, g)
-            h = o * torch.tanh(c)
-            for rows, row in zip(kept, (h, c, squashed, g)):
+            squashed = torch.tanh(c)
+            h = o * squashed
+            for rows, row in zip(kept, (h, c, squashed, gate, g)):
                 rows.append(row)
-        outputs, cells, sigmoids, candidates = (torch.stack(rows) for rows in kept)
-        return outputs, c.clone(), cells, sigmoids, candidates
+        outputs, *inner = (torch.stack(rows) for rows in kept)
+        return outputs, c.clone(), *inner
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -85,9 +86,9 @@ class Recurrence(Function):
     @once_differentiable
     def backward(ctx: Any, *pushes: Tensor) -> tuple[Tensor, ...]:
         """Gradients by gates, weight, h and c."""
-        weight, h, c, outputs, cells, sigmoids, g = ctx.saved_tensors
+        weight, h, c, outputs, cells, tanhs, sigmoids, g = ctx.saved_tensors
         i, f, _, o = sigmoids.chunk(4, -1)
-        tanhs, before = torch.tanh(cells), torch.cat([c[None], cells[:-1]])
+        before = torch.cat([c[None], cells[:-1]])
         by_c = torch.stack([g * i * (1 - i), before * f * (1 - f), i * (1 - g * g)], -2)  # [time, n, 3, hidden]
         by_h, into_c = tanhs * o * (1 - o), o * (1 - tanhs * tanhs)
         dh, dc, steps = torch.zeros_like(h), pushes[1], []
@@ -95,7 +96,7 @@ class Recurrence(Function):
             dh = dh + pushes[0][t]
             dc = torch.addcmul(dc, dh, into_c[t])
             steps.append(torch.cat([(by_c[t] * dc.unsqueeze(-2)).flatten(-2), by_h[t] * dh], -1))
-            dh, dc = steps[-1] @ weight, dc * f[t]
+            dh, dc = product(steps[-1], weight.t()), dc * f[t]
         gates = torch.stack(steps[::-1])
         starts = torch.cat([h[None], outputs[:-1]])
-        return gates, gates.flatten(0, 1).t() @ starts.flatten(0, 1), dh, dc
+        return gates, product(gates.flatten(0, 1).t(), starts.flatten(0, 1).t()), dh, dc
