@@ -66,6 +66,7 @@ def complaint(capsys, monkeypatch, *words):
         (["plan", "3", "--tier", "smoke", "--measure", "2", "--json"], "without --json"),
         (["table", "3", "--nope"], "does not know --nope"),
         (["table", "3", "norm=bn"], "a table's settings stand in its file"),
+        (["plan", "3", "results=there"], "a table's folder is said with --results there"),
         (["table", "3", "--run", "--jobs", "0", "--tier", "smoke"], "at least 1"),
         (["compare", "abc", "def"], "no run 'abc'"),
         (["data", "fetch", "minst"], "did you mean 'mnist'?"),

@@ -35,6 +35,7 @@ def planned(options: Namespace, composer: Composer) -> Plan:
 def plan_command(options: Namespace) -> int:
     """List a table's runs by state, with what the missing ones need."""
     composer, store = Composer(options.conf_dir), Store(options.results)
+    machine = machine_settings(options, composer)
     if options.stale:
         return list_stale(composer, store)
     if options.table is None:
@@ -57,7 +58,7 @@ def plan_command(options: Namespace) -> int:
     if options.measure is not None:
         from normtables.forecast import forecast  # it trains, and loads torch for that
 
-        for line in forecast(missing(found, store), options.measure, machine_settings(options, composer), composer):
+        for line in forecast(missing(found, store), options.measure, machine, composer):
             say(line)
     return 0
 

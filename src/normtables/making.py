@@ -33,6 +33,8 @@ def machine_settings(options: Namespace, composer: Composer) -> dict[str, Any]:
     """The settings on a table command: of the machine only, a table's own come from its file."""
     [settings] = grid(options.settings, composer)[:1]
     for key in settings:
+        if key == "results":
+            raise UserError(f"results={settings[key]}: a table's folder is said with --results {settings[key]}")
         if key.split(".")[0] not in (set(MACHINE) | {"tracker"}) - {"seed", "frozen"}:
             raise UserError(f"{key}: a table's settings stand in its file; here, set data.root, runtime.* or tracker")
     return settings | {"results": str(Path(options.results).resolve())}

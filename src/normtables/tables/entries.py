@@ -228,8 +228,10 @@ class Choose:
 def choose(node: Node) -> Choose:
     """How tuned settings are chosen; a score that is not of the validation split needs as_published: true."""
     f = node.fields(("by", "read", "better", "ties", "as_published"), required=("by", "read", "better"))
-    by = metric(f["by"])
-    if not by.startswith("valid/") and not ("as_published" in f and f["as_published"].flag()):
-        raise f["by"].error(f"{by!r} is not a validation score (valid/...); a source that chose so: as_published: true")
+    by, read = metric(f["by"]), rule(f["read"], ())
+    for key, score in (("by", by), ("read", read.by)):
+        if score and not score.startswith("valid/") and not ("as_published" in f and f["as_published"].flag()):
+            why = "is not a validation score (valid/...); a source that chose so: as_published: true"
+            raise f[key].error(f"{score!r} {why}")
     ties = {key: n.one_of(BETTER, "direction") for key, n in f["ties"].items()} if "ties" in f else {}
-    return Choose(by, rule(f["read"], ()), f["better"].one_of(BETTER, "direction"), ties)
+    return Choose(by, read, f["better"].one_of(BETTER, "direction"), ties)

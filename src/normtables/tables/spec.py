@@ -183,6 +183,11 @@ def check_tune(spec: TableSpec, where: str) -> None:
     grids = [spec.tune, *(row.tune for row in spec.rows.values()), *(tier.tune for tier in spec.tiers.values())]
     if any(grids) != bool(spec.choose):
         raise UserError(f"{where}: tune and choose come together, and one of them is missing")
+    tuned = dict.fromkeys(key for part in (spec.tune, *(row.tune for row in spec.rows.values())) for key in part)
+    for at, key in [(name, key) for name, tier in spec.tiers.items() for key in tier.tune]:
+        Node(key, f"{where}: tiers.{at}.tune").one_of(tuned, "setting that is tuned")
+    for key in spec.choose.ties if spec.choose else ():
+        Node(key, f"{where}: choose.ties").one_of(tuned, "setting that is tuned")
     for key, grid in itertools.product(spec.choose.ties if spec.choose else (), grids):
         if not numbers(grid.get(key, ())):
             raise UserError(f"{where}: choose.ties.{key}: ties are broken by numbers, and {list(grid[key])} are not")
