@@ -35,8 +35,7 @@ function morph(old, fresh) {
   now.forEach((node, i) => (i < was.length ? morph(was[i], node) : old.append(node)));
   was.slice(now.length).forEach((node) => node.remove());
   if (old.nodeName === "INPUT" && old.type === "checkbox") old.checked = fresh.hasAttribute("checked");
-  else if (old.nodeName === "SELECT") old.value = value;
-  else if (old.nodeName === "INPUT" && old.value !== value) old.value = value;
+  else if (["INPUT", "SELECT"].includes(old.nodeName) && old.value !== value) old.value = value;
   return undefined;
 }
 
