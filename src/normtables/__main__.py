@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
     found.epilog = "Settings of the tracker may follow: tracker.project=NAME tracker.mode=offline"
     found.set_defaults(settings=[])
-    command("report", "all collected tables in one document, markdown and LaTeX")
+    command("report", "all collected tables in one document, markdown and LaTeX, and the page to open from disk")
     found = command("dashboard", "the tables, claims and runs as a page, served on this machine")
     found.add_argument("tables", nargs="*", metavar="FILE", help="table files of your own to show too")
     found.add_argument("--port", type=int, default=None, help="default: 8750, or the next that is free")

@@ -169,10 +169,14 @@ def tables_here() -> list[TableSpec]:
 
 
 def report_command(options: Namespace) -> int:
-    """Put all collected tables into one document."""
-    results = Path(options.results)
-    for path in put(results / "report", book(results, tables_here())):
+    """Put all collected tables into one document, and the dashboard's page beside it."""
+    from normtables.report import site
+
+    results, folder = Path(options.results), Path(options.results) / "report"
+    for path in put(folder, book(results, tables_here())):
         say(f"written: {path}")
+    gathered = site.Site(results, sorted(EXPERIMENTS.glob("table_*.yaml")))
+    say(f"written: {site.export(gathered, folder / 'site')}")
     return 0
 
 

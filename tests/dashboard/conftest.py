@@ -103,7 +103,8 @@ def browser_page(browser):
     said, asked, contexts = [], [], []
 
     def make(errors=True, **options):
-        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}))
+        screen = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}  # the drawer is there at once
+        contexts.append(browser.new_context(**screen | options))
         page = contexts[-1].new_page()
         page.set_default_timeout(120_000)
         page.on("request", lambda request: asked.append(request.url))

@@ -90,7 +90,7 @@ class Runs:
                 return before
             return (None if held else self.ended(run, stamp)) or self.unfinished(run, stamp, held)
         except (UserError, TypeError, ValueError, LookupError, AttributeError, OSError, yaml.YAMLError) as error:
-            return before if before and before.stamp == stamp else Seen(stamp, "unreadable", str(error))
+            return Seen(stamp, "unreadable", str(error))
 
     def ended(self, run: str, stamp: Stamp) -> Seen | None:
         """A run from its record, None where it has none."""

@@ -48,7 +48,7 @@ function layered(layout) {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: ink, size: 12, family: "system-ui, sans-serif" },
-    margin: { l: 56, r: 12, t: 12, b: 48 },
+    margin: { l: 56, r: 12, t: 12, b: 64 },
     hoverlabel: { namelength: -1 },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { size: 11 } },
     uirevision: JSON.stringify([layout.xaxis, layout.yaxis]), // zoom is kept while the axes are the same

@@ -20,7 +20,7 @@ function render() {
   };
   const view =
     views[path[0]] || (() => [title("No such view"), h("p", {}, h("a", { href: "#/overview" }, "To the overview"))]);
-  morph(main, h("main", { id: "main", tabindex: "-1", class: path[0] }, view()));
+  morph(main, h("main", { id: "main", tabindex: "-1" }, view()));
   navigation(path[0]);
   drawCharts();
 }
