@@ -153,8 +153,15 @@ def test_export_writes_the_page(results, tmp_path, capsys):
 
 def test_ctrl_c_ends_it_with_a_line(results):
     words = [sys.executable, "-m", "normtables", "dashboard", "--port", "0", "--results", str(results)]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **quiet) as process:
+    process = subprocess.Popen(
+        words,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    try:
         first = process.stdout.readline()
         url = first.removeprefix("the dashboard is at ").split()[0]
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
@@ -162,6 +169,8 @@ def test_ctrl_c_ends_it_with_a_line(results):
         assert connection.getresponse().status == 200
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, out, error) == (0, "dashboard stopped\n", "")
 
 
