@@ -84,6 +84,7 @@ def test_what_waits_is_not_sent_again(frozen, queue, tmp_path):
 
 
 def test_a_pack_makes_what_is_not_done(frozen, tmp_path):
+    pytest.importorskip("submitit")
     paths = [str(slurm.freeze(cfg, tmp_path / f"{run}.yaml")) for run, cfg in frozen.items()]
     Pack()(paths[:2])
     store = Store(next(iter(frozen.values())).results)

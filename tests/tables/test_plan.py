@@ -120,7 +120,7 @@ def test_over_tune_and_repeat_are_products_and_a_tier_narrows_grids(spec, compos
         spec("""
 tiers:
   laptop: {repeat: {seed: [0, 1, 2]}}
-  smoke: {repeat: {seed: [0]}, tune: {optim.lr: [0.5], norm.momentum: [0.2]}}
+  smoke: {repeat: {seed: [0]}, tune: {optim.lr: [0.5]}}
 rows: {bn: {set: {norm: bn}, tune: {norm.epsilon: [0.1, 0.2]}}, none: {set: {norm: none}}}
 columns: {error: {score: test/error, read: best, better: lower, over: {dataset.valid: [100, 200]}}}
 tune: {optim.lr: [0.1, 1]}

@@ -90,7 +90,7 @@ def section(spec: TableSpec, folder: Path) -> Iterator[str]:
     yield table
     for path in sorted(folder.glob("*.png")):
         where = f"../{tier}/{folder.name}/{path.name}"
-        yield rf"\noindent\includegraphics[width=\linewidth,height=0.9\textheight,keepaspectratio]{{{where}}}"
+        yield rf"\noindent\includegraphics[width=\linewidth,height=0.9\textheight,keepaspectratio]{{{where}}}\par"
     claims = pd.read_csv(folder / "claims.csv", dtype=str, keep_default_na=False)
     if len(claims):
         yield r"\subsection*{Claims}"
