@@ -19,7 +19,7 @@ from bench_trainer import CLOCK, ON_CUDA, finished, trainer_turn
 from dqn_by_hand import ACTIONS, EVERY, SIDE, Frames, Network, Stacks, learn
 from measure import Row, interleaved, options, ratios, row, show
 from normtables.config import Composer, facts
-from normtables.tasks import evaluating
+from normtables.norms.modes import evaluating
 from normtables.tasks.dqn import DQN
 from normtables.tasks.playing import TESTING, Players, greedy, observed, source
 from normtables.tasks.replay import Replay

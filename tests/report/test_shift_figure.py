@@ -26,7 +26,10 @@ def measured(before, after):
 
 @pytest.fixture
 def stored(laptop, tmp_path):
-    """The golden plan with a store in which the first two runs of its first column measured divergences."""
+    """The golden plan with a store in which the first two runs of its first column measured divergences.
+
+    The third diverged, and the fourth was not asked to measure them: its history is not looked at.
+    """
     store, column = Store(tmp_path), next(iter(laptop.plan.spec.columns))
     runs = [m.run for (_, name), cell in laptop.plan.cells.items() if name == column for m in cell.members]
     runs = sorted(dict.fromkeys(runs))
@@ -34,7 +37,12 @@ def stored(laptop, tmp_path):
     write(store, runs[1], measured([2.0, 4.0], [2.0, 3.0]))
     write(store, runs[2], measured([900.0, 900.0], [900.0, 900.0]), "diverged")
     write(store, runs[3], {"step": 5.0, "test/accuracy": 9.0})
-    return SimpleNamespace(plan=laptop.plan, store=store, column=column, runs=runs)
+    (store.folder(runs[3]) / "history.csv").write_text("step\nno number\n")
+    planned = dict(laptop.plan.runs)
+    for run in runs[:3]:
+        planned[run] = dataclasses.replace(planned[run], facts={"dataset": {"task": {"shift": True}}})
+    plan = dataclasses.replace(laptop.plan, runs=planned)
+    return SimpleNamespace(plan=plan, store=store, column=column, runs=runs)
 
 
 def test_means_over_the_finished_runs_that_measured_it(stored):

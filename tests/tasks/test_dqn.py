@@ -11,8 +11,9 @@ from torch import nn
 from normtables.config import facts
 from normtables.data import load
 from normtables.errors import UserError
+from normtables.norms.modes import evaluating
 from normtables.records import Store
-from normtables.tasks import TASKS, evaluating
+from normtables.tasks import TASKS
 from normtables.training.run import Training, execute, silent
 
 SMALL = {"start": 20, "replay": 200, "explore": 100, "target": 16, "epoch": 40, "test_steps": 30, "test_games": 2}

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from normtables.tasks import MeanLoss, evaluating
+from normtables.norms.modes import evaluating
+from normtables.tasks import MeanLoss
 from normtables.training import loop
 from normtables.training.loop import Diverged, Position, train
 

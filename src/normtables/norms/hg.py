@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from normtables.errors import UserError
 from normtables.norms import METHODS, Make, Maxout, Method
 from normtables.norms.bn import bn
+from normtables.norms.modes import modes_kept
 
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d
 Dropped = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout | nn.FeatureAlphaDropout
@@ -175,16 +176,14 @@ def draw_directions(weight: Tensor, weights: str) -> None:
 
 def settle_variance(model: nn.Module, forward: Callable[[], Tensor], clock: Mapping[str, int]) -> None:
     """Re-estimate the running variance of the BN layers over one epoch with dropout off; nothing else moves."""
-    modes = [(module, module.training) for module in model.modules()]
     layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     moved = ("running_mean", "num_batches_tracked")
     kept = [{name: getattr(layer, name).clone() for name in moved} for layer in layers]
-    model.eval()
-    for layer in layers:
-        layer.train()
-    for _ in range(clock["epoch"]):
-        forward()
+    with modes_kept(model):
+        model.eval()
+        for layer in layers:
+            layer.train()
+        for _ in range(clock["epoch"]):
+            forward()
     for layer, before in zip(layers, kept):
         layer.load_state_dict(before, strict=False)
-    for module, mode in modes:
-        module.training = mode

@@ -14,6 +14,7 @@ from normtables.norms.bn_recurrent import StepNorm
 from normtables.norms.brn import BatchRenorm
 from normtables.norms.dbn import DiminishingBatchNorm
 from normtables.norms.l1bn import GAUSSIAN, L1BatchNorm
+from normtables.norms.modes import evaluating
 from normtables.norms.wn_mean import MeanOnlyBatchNorm
 
 Both = tuple[Tensor, Tensor]  # mean and spread or scale, [channels] each, float64
@@ -79,7 +80,7 @@ def reestimate(
     if layers is not None:
         only = set(layers)
         chosen = [layer for layer in chosen if layer in only]
-    with evaluating(model):
+    with watching(model):
         take(model, chosen, batches, parts)
 
 
@@ -219,13 +220,7 @@ def watched(layers: list[nn.Module], watch: Watch) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, uncompiled so that hooks act; every module's own mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def watching(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, uncompiled so that hooks act."""
+    with evaluating(model), torch.compiler.set_stance("force_eager"):
+        yield

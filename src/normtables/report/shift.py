@@ -31,9 +31,9 @@ def shifts(plan: Plan, store: Store) -> list[Shift]:
     """One for each column whose finished runs measured divergences at the same layers."""
     found = []
     for column in plan.spec.columns:
-        runs = {m.run for (_, name), cell in plan.cells.items() if name == column for m in cell.members}
+        members = (m.run for (_, name), cell in plan.cells.items() if name == column for m in cell.members)
+        runs = {run for run in members if plan.runs[run].facts["dataset"].get("task", {}).get("shift")}
         rows = [rows[-1] for run in sorted(runs) if store.state(run) == "finished" and (rows := store.history(run))]
-        rows = [row for row in rows if any(name.startswith(f"{BEFORE}/") for name in row)]
         # A history keeps the order of the layers, a record does not.
         layers = [name.removeprefix(f"{BEFORE}/") for name in (rows or [{}])[0] if name.startswith(f"{BEFORE}/")]
         if layers and all(f"{kind}/{layer}" in row for kind in LABELS for row in rows for layer in layers):

@@ -1,11 +1,9 @@
 """What is learned and how it is scored."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from normtables.registry import Registry
@@ -91,19 +89,6 @@ class MeanLoss:
     def trained(self, means: list[float]) -> dict[str, float]:
         """The mean loss."""
         return {"train/loss": means[0]}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients for a while; every module's own mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 TASKS: Registry[Task] = Registry("task", "normtables.tasks")

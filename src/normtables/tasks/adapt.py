@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from normtables.data import Domains
 from normtables.errors import UserError, lookup
+from normtables.norms.modes import evaluating
 from normtables.tasks import TASKS, MeanLoss
 from normtables.tasks.adversary import Adversarial
 from normtables.tasks.alignment import SUBSPACES, Classifier, check_dimension
@@ -93,13 +94,10 @@ class Adapt(MeanLoss):
 
     def width(self, model: nn.Module, name: str) -> int:
         """The number of features that a part gives, from one example sent through in evaluation mode."""
-        modes = [(module, module.training) for module in model.modules()]
         train = self.data.train
         one = train.inputs.index_select(0, torch.zeros(1, dtype=torch.long, device=train.targets.device))
-        with torch.no_grad():
-            _, (features,) = outputs_and_features(model.eval(), one.cpu().float(), [name])
-        for module, mode in modes:
-            module.training = mode
+        with evaluating(model):
+            _, (features,) = outputs_and_features(model, one.cpu().float(), [name])
         return features.shape[1]
 
     def batches(self, model: nn.Module, step: int) -> Iterator[Batch]:

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from normtables.data import Games
 from normtables.errors import UserError
-from normtables.tasks import TASKS, evaluating, playing
+from normtables.norms.modes import evaluating
+from normtables.tasks import TASKS, playing
 from normtables.tasks.playing import Players, greedy, observed, source
 from normtables.tasks.replay import Replay
 

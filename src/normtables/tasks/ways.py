@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from normtables.data import Domains, Split
 from normtables.errors import UserError
-from normtables.norms.statistics import evaluating, has_statistics, order, reestimate
+from normtables.norms.statistics import has_statistics, order, reestimate, watching
 from normtables.tasks.adversary import network_of
 from normtables.tasks.alignment import ALIGNMENTS, Aligned, Classifier, predictions
 from normtables.tasks.features import OUTPUTS, outputs_and_features, parts
@@ -149,7 +149,7 @@ class Ways:
         """The norm layers that are adapted, in the order of the forward pass; None: all."""
         if self.adapted_layers is None:
             return None
-        with evaluating(model):
+        with watching(model):
             found = order(model, [layer for layer in model.modules() if has_statistics(layer)], self.unlabelled())
         return found[: self.adapted_layers] if self.adapted_layers > 0 else found[self.adapted_layers :]
 
@@ -165,5 +165,5 @@ class Ways:
     def moments(self, model: nn.Module, batches: Batches) -> Inside:
         """What each norm layer is given, by its name in the network."""
         layers = {name: layer for name, layer in network_of(model).named_modules() if has_statistics(layer)}
-        with evaluating(model):
+        with watching(model):
             return moments(model, layers, batches)

@@ -18,7 +18,8 @@ from normtables.data import Games, load
 from normtables.errors import UserError
 from normtables.models import MODELS
 from normtables.norms import Kit, Method
-from normtables.tasks import TASKS, evaluating
+from normtables.norms.modes import evaluating
+from normtables.tasks import TASKS
 from normtables.training.loop import Diverged
 from normtables.training.run import Training, silent
 

@@ -18,9 +18,10 @@ from normtables.errors import UserError
 from normtables.models import MODELS, initialise, pretrained
 from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
+from normtables.norms.modes import evaluating
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Record, Store, write_whole
-from normtables.tasks import TASKS, Extending, Lasting, Paced, Task, evaluating
+from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
 from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, fitted, history, loop, machine
 from normtables.training.loop import Diverged, Position
