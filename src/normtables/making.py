@@ -35,7 +35,7 @@ def machine_settings(options: Namespace, composer: Composer) -> dict[str, Any]:
     for key in settings:
         if key == "results":
             raise UserError(f"results={settings[key]}: a table's folder is said with --results {settings[key]}")
-        if key.split(".")[0] not in (set(MACHINE) | {"tracker"}) - {"seed", "frozen"}:
+        if key.split(".")[0] not in set(MACHINE) - {"seed", "frozen"}:
             raise UserError(f"{key}: a table's settings stand in its file; here, set data.root, runtime.* or tracker")
     return settings | {"results": str(Path(options.results).resolve())}
 

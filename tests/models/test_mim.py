@@ -109,7 +109,7 @@ def test_initial_kernels_are_orthonormal_as_in_the_code():
         ({"width": -1.0}, "width"),
         ({"pieces": 0}, "pieces"),
         ({"dropout": [0.5]}, "dropout"),
-        ({"sizes": {"inputs": (3, 3, 9), "outputs": 3}}, "4 x 4"),
+        ({"sizes": {"inputs": (3, 3, 9), "outputs": 3}}, "4 px"),
     ],
 )
 def test_what_it_cannot_be(options, part):

@@ -43,8 +43,8 @@ def test_what_it_computes():
 @pytest.mark.parametrize(
     ("sizes", "options", "says"),
     [
-        ({"inputs": (14,), "outputs": 2}, {}, "at least 34 x 34, not inputs of size \\[14\\]"),
-        ({"inputs": (4, 33, 84), "outputs": 2}, {}, "at least 34 x 34"),
+        ({"inputs": (14,), "outputs": 2}, {}, "at least 34 px, not inputs of size \\[14\\]"),
+        ({"inputs": (4, 33, 84), "outputs": 2}, {}, "at least 34 px"),
         (ATARI, {"filters": [32, 64]}, "three numbers"),
         (ATARI, {"hidden": 0}, "model.hidden=0"),
     ],

@@ -119,7 +119,7 @@ def test_initial_weights():
         ({"iterations": 0}, "iterations"),
         ({"width": 0.0}, "width"),
         ({"dropout": 1.0}, "dropout"),
-        ({"sizes": {"inputs": (3, 3, 9), "outputs": 3}}, "4 x 4"),
+        ({"sizes": {"inputs": (3, 3, 9), "outputs": 3}}, "4 px"),
     ],
 )
 def test_what_it_cannot_be(options, part):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes, nonlinearity
+from normtables.models.checks import check_dropout, check_images, check_width
 from normtables.norms import Kit
 
 Size = tuple[int, int]  # height, width
@@ -122,14 +123,11 @@ def narrowed(row: Row, width: float) -> Row:
 
 def refuse(sizes: Sizes, width: float, stride: int | None, dropout: float, projection: int) -> None:
     """Raise UserError for inputs and options that the network cannot have."""
-    if len(sizes["inputs"]) != 3:
-        raise UserError(f"model=bn_inception takes images, not inputs of size {list(sizes['inputs'])}")
-    if not width > 0:
-        raise UserError(f"model.width={width}: a factor above 0")
+    check_images("bn_inception", sizes)
+    check_width(width)
     if stride not in (*STRIDES, None):
         raise UserError(f"model.stride={stride}: one of {', '.join(map(str, STRIDES))}, or null")
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
+    check_dropout(dropout)
     if projection < 1:
         raise UserError(f"model.projection={projection}: at least 1 channel; 96 and 128 are the readings of the paper")
 

@@ -4,6 +4,7 @@ from torch import nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes
+from normtables.models.checks import check_dropouts, check_images
 from normtables.norms import Kit
 
 
@@ -15,13 +16,13 @@ def cnn4(kit: Kit, sizes: Sizes, *, widths: list[int], hidden: int, dropout: lis
     section 5). Ma & Klabjan give no widths: the defaults are those of the Keras example with the same skeleton.
     `widths` are the channels of the two stages, `dropout` the rates after each stage and after the hidden layer.
     """
-    if len(sizes["inputs"]) != 3 or min(sizes["inputs"][1:]) < 4:
-        raise UserError(f"model=cnn4 takes images of at least 4 x 4, not inputs of size {list(sizes['inputs'])}")
+    check_images("cnn4", sizes, 4)
     channels, height, width = sizes["inputs"]
     if min([*widths, hidden]) < 1:
         raise UserError(f"model.widths={widths}, model.hidden={hidden}: every width is at least 1")
-    if len(widths) != 2 or len(dropout) != 3 or not all(0 <= rate < 1 for rate in dropout):
-        raise UserError(f"model.widths={widths} takes two widths, model.dropout={dropout} three rates in [0, 1)")
+    if len(widths) != 2:
+        raise UserError(f"model.widths={widths}: two widths")
+    check_dropouts(dropout, 3)
     layers: list[nn.Module] = [kit.inputs()]
     for before, after, rate in zip([channels, *widths], widths, dropout):
         layers += [kit.conv(before, after, 3, padding=1), kit.norm_act(after, 2)]

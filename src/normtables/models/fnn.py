@@ -7,6 +7,7 @@ from torch import nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes
+from normtables.models.checks import check_dropout
 from normtables.norms import Kit
 
 
@@ -40,5 +41,4 @@ def check_sizes(depth: int, width: int, dropout: float) -> None:
     """Raise UserError for a depth or width below 1 and for a rate outside [0, 1)."""
     if depth < 1 or width < 1:
         raise UserError(f"model.depth={depth}, model.width={width}: at least 1 each")
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
+    check_dropout(dropout)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes
+from normtables.models.checks import check_dropout, check_images, check_width
 from normtables.models.marks import mark
 from normtables.models.pretrained import Published, Weights, begin_with
 from normtables.norms import Kit
@@ -123,14 +124,9 @@ def scaled(row: tuple[int, ...], width: float) -> tuple[int, ...]:
 
 def refuse(sizes: Sizes, width: float, dropout: float, last_rate: float, bias_rate: float) -> None:
     """Raise UserError for images and options that the network cannot have."""
-    if len(sizes["inputs"]) != 3 or min(sizes["inputs"][1:]) < LEAST:
-        raise UserError(
-            f"model=googlenet takes images of at least {LEAST} px, not inputs of size {list(sizes['inputs'])}"
-        )
-    if not width > 0:
-        raise UserError(f"model.width={width}: a factor above 0")
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
+    check_images("googlenet", sizes, LEAST)
+    check_width(width)
+    check_dropout(dropout)
     if not (last_rate > 0 and bias_rate > 0):
         raise UserError(f"model.last_rate={last_rate}, model.bias_rate={bias_rate}: factors above 0")
 

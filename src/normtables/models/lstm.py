@@ -1,6 +1,5 @@
 """Language models of LSTM layers in three sizes (Zaremba et al. 2014)."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes, draw
+from normtables.models.checks import check_dropout, check_width
 from normtables.norms import Kit
 
 
@@ -82,10 +82,8 @@ def lstm(
         raise UserError("model=lstm is a language model: take a text, dataset=ptb, wikitext2, topics or text")
     chosen = SIZES[size]
     rate = chosen.dropout if dropout is None else dropout
-    if not 0 < width < math.inf:
-        raise UserError(f"model.width={width}: a finite factor above 0")
-    if not 0 <= rate < 1:
-        raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
+    check_width(width)
+    check_dropout(rate)
     if layers < 1:
         raise UserError(f"model.layers={layers}: at least 1")
     units = max(1, round(width * chosen.units))

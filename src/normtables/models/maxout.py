@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes, draw_all
+from normtables.models.checks import check_dropouts, check_images, check_width
 from normtables.models.marks import mark
 from normtables.norms import Kit
 
@@ -90,12 +91,9 @@ def maxout(
     With init=torch weights are drawn from U(-a, a), a = 0.005 / sqrt(width), so that sums vary alike at every width,
     and biases are 0; 0.005 is the files'.
     """
-    if len(sizes["inputs"]) != 3:
-        raise UserError(f"model=maxout takes images, not inputs of size {list(sizes['inputs'])}")
-    if not width > 0:
-        raise UserError(f"model.width={width}: a factor above 0")
-    if len(dropout) != 2 or not all(0 <= rate < 1 for rate in dropout):
-        raise UserError(f"model.dropout={dropout}: two rates in [0, 1)")
+    check_images("maxout", sizes)
+    check_width(width)
+    check_dropouts(dropout, 2)
     net, (channels, *size) = NETS[variant], sizes["inputs"]
     layers: list[tuple[str, nn.Module]] = [("inputs", kit.inputs())]
     layers.append(("dropout0", Thinned(kit.dropout(dropout[0]), dropout[0])))

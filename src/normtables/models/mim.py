@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes, draw_all
+from normtables.models.checks import check_dropouts, check_images, check_width
 from normtables.models.marks import mark
 from normtables.norms import Kit
 
@@ -39,12 +40,11 @@ def mim(
     As in the code, kernels learn at 1/10 of the learning rate, those of the class maps at 1/100 and their biases, which
     a norm layer replaces, at 1/10. With init=torch weights are drawn as there, biases 0 (`orthonormal`).
     """
-    if len(sizes["inputs"]) != 3 or min(sizes["inputs"][1:]) < 4:
-        raise UserError(f"model=mim takes images of at least 4 x 4, not inputs of size {list(sizes['inputs'])}")
-    if not width > 0 or pieces < 1:
-        raise UserError(f"model.width={width}, model.pieces={pieces}: a factor above 0 and at least one piece")
-    if len(dropout) != 2 or not all(0 <= rate < 1 for rate in dropout):
-        raise UserError(f"model.dropout={dropout}: two rates in [0, 1)")
+    check_images("mim", sizes, 4)
+    check_width(width)
+    if pieces < 1:
+        raise UserError(f"model.pieces={pieces}: at least 1")
+    check_dropouts(dropout, 2)
     layers: list[tuple[str, nn.Module]] = [("inputs", kit.inputs())]
     channels = sizes["inputs"][0]
     for number, (kernel, maps, units) in enumerate(BLOCKS[variant], 1):

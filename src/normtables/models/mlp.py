@@ -6,6 +6,7 @@ from torch import nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes
+from normtables.models.checks import check_dropout
 from normtables.norms import Kit
 
 
@@ -15,8 +16,7 @@ def mlp(kit: Kit, sizes: Sizes, *, widths: list[int], dropout: float = 0.0) -> n
 
     [n, *inputs] to [n, outputs]; inputs of any shape are flattened. `dropout`: the rate after each hidden layer.
     """
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
+    check_dropout(dropout)
     if not all(width >= 1 for width in widths):
         raise UserError(f"model.widths={widths}: every width is at least 1")
     inputs = math.prod(sizes["inputs"])

@@ -4,6 +4,7 @@ from torch import nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes
+from normtables.models.checks import check_images
 from normtables.norms import Kit
 
 LAYERS = ((8, 4, 1), (4, 2, 0), (3, 1, 0))  # kernel, stride, padding (of the first: as in the authors' code)
@@ -17,8 +18,7 @@ def nature_cnn(kit: Kit, sizes: Sizes, *, filters: list[int], hidden: int) -> nn
     Methods). `filters`: of the convolutions, `hidden`: units.
     """
     shape = sizes["inputs"]
-    if len(shape) != 3 or min(shape[1:]) < 34:
-        raise UserError(f"model=nature_cnn takes images of at least 34 x 34, not inputs of size {list(shape)}")
+    check_images("nature_cnn", sizes, 34)
     if len(filters) != 3 or min([*filters, hidden]) < 1:
         raise UserError(f"model.filters={filters}, model.hidden={hidden}: three numbers of filters, all at least 1")
     channels, *sides = shape

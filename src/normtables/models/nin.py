@@ -11,6 +11,7 @@ from torch import nn
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes, draw
+from normtables.models.checks import check_dropouts, check_images, check_width
 from normtables.norms import Kit
 
 # Kernel and channels of each stage; the class maps follow as the last layer.
@@ -68,12 +69,9 @@ def nin(
 
 def refuse(sizes: Sizes, width: float, dropout: list[float], deviations: list[float], last_rate: float) -> None:
     """Raise UserError for images and options that the network cannot have."""
-    if len(sizes["inputs"]) != 3 or min(sizes["inputs"][1:]) < 4:
-        raise UserError(f"model=nin takes images of at least 4 x 4, not inputs of size {list(sizes['inputs'])}")
-    if not width > 0:
-        raise UserError(f"model.width={width}: a factor above 0")
-    if len(dropout) != 2 or not all(0 <= rate < 1 for rate in dropout):
-        raise UserError(f"model.dropout={dropout}: two rates in [0, 1)")
+    check_images("nin", sizes, 4)
+    check_width(width)
+    check_dropouts(dropout, 2)
     if len(deviations) != LAYERS or not min(deviations) > 0:
         raise UserError(f"model.deviations={deviations}: {LAYERS} numbers above 0, one for each layer")
     if not last_rate > 0:

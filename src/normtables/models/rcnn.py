@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from normtables.errors import UserError
 from normtables.models import MODELS, Sizes, draw_all
+from normtables.models.checks import check_dropout, check_images, check_width
 from normtables.norms import Kit
 
 ALPHA, BETA = 0.001, 0.75
@@ -82,14 +83,11 @@ def rcnn(
     or one for each, since the statistics of the states differ. With init=torch weights are drawn from N(0, 0.03^2 /
     width), so that sums vary alike at every width, biases 0.
     """
-    if len(sizes["inputs"]) != 3 or min(sizes["inputs"][1:]) < 4:
-        raise UserError(f"model=rcnn takes images of at least 4 x 4, not inputs of size {list(sizes['inputs'])}")
-    if maps < 1 or iterations < 1 or not width > 0:
-        raise UserError(
-            f"model.maps={maps}, model.iterations={iterations}, model.width={width}: at least 1, 1 and above 0"
-        )
-    if not 0 <= dropout < 1:
-        raise UserError(f"model.dropout={dropout}: a rate in [0, 1)")
+    check_images("rcnn", sizes, 4)
+    check_width(width)
+    if maps < 1 or iterations < 1:
+        raise UserError(f"model.maps={maps}, model.iterations={iterations}: at least 1 each")
+    check_dropout(dropout)
     channels, *size = sizes["inputs"]
     count = max(1, round(maps * width))
     left = [side // 4 for side in size]  # each of the two pools leaves half, rounded down
