@@ -14,7 +14,7 @@ from normtables.tasks import TASKS, MeanLoss
 from normtables.tasks.adversary import Adversarial
 from normtables.tasks.alignment import SUBSPACES, Classifier, check_dimension
 from normtables.tasks.augment import Augment, augmented, check
-from normtables.tasks.classify import assess
+from normtables.tasks.classify import assess, in_memory
 from normtables.tasks.discrepancies import Discrepancy, Estimator, covariances, kernels, means
 from normtables.tasks.features import outputs_and_features, parts
 from normtables.tasks.order import drawn, shuffled
@@ -128,10 +128,7 @@ class Adapt(MeanLoss):
 
     def examples(self) -> tuple[Tensor, Tensor]:
         """All of the source's training examples; raises UserError for images that lie on disk."""
-        inputs = self.data.train.inputs
-        if not isinstance(inputs, Tensor):
-            raise UserError("a model that is fitted at once needs its data in memory; these images are read from disk")
-        return inputs, self.data.train.targets
+        return in_memory(self.data.train)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy on the source, nats, and the weighted loss on features of both domains."""

@@ -54,10 +54,7 @@ class Classify(MeanLoss):
 
     def examples(self) -> Batch:
         """All training examples, for a model that is fitted; raises UserError for images that lie on disk."""
-        inputs = self.data.train.inputs
-        if not isinstance(inputs, Tensor):
-            raise UserError("a model that is fitted at once needs its data in memory; these images are read from disk")
-        return inputs, self.data.train.targets
+        return in_memory(self.data.train)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy, nats per example."""
@@ -73,6 +70,13 @@ class Classify(MeanLoss):
         if self.gap:
             found["train/gap"] = gap(model, islice(self.batches(model, 0), self.gap))
         return found
+
+
+def in_memory(split: Split) -> Batch:
+    """All examples of a split; raises UserError for images that lie on disk."""
+    if not isinstance(split.inputs, Tensor):
+        raise UserError("a model that is fitted at once needs its data in memory; these images are read from disk")
+    return split.inputs, split.targets
 
 
 def assess(model: nn.Module, split: Split) -> tuple[float, float]:
