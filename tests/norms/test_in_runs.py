@@ -55,26 +55,15 @@ def recurrent(monkeypatch):
     monkeypatch.setitem(MODELS._entries, "mlp", Entry(rows_lstm, MODELS["mlp"].version))
 
 
-def compare(cfgs, stop=6):
+@pytest.fixture
+def compare(same_in_two_parts):
     """A run, and the same one interrupted behind an evaluation and taken up again, end the same, to the last bit."""
-    whole, torn = cfgs
 
-    def interrupt(name, step, *_):
-        if step == stop:
-            raise KeyboardInterrupt
+    def make(cfgs, stop=6):
+        _, rows = same_in_two_parts(*cfgs, step=stop)
+        assert [row["step"] for row in rows] == [3, 6, 9]
 
-    record = execute(whole)
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, interrupt)
-    other = execute(torn)
-    assert (record.status, other.status) == ("finished", "finished")
-    assert record.facts["weights"] == other.facts["weights"]
-    rows = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in Store(cfg.results).history(run_id(cfg))]
-        for cfg in cfgs
-    ]
-    assert rows[0] == rows[1]
-    assert [row["step"] for row in rows[0]] == [3, 6, 9]
+    return make
 
 
 @pytest.fixture
@@ -89,13 +78,13 @@ def pair(small, tmp_path):
 
 
 @pytest.mark.parametrize(("norm", "model"), list(itertools.product(METHODS, MODELS_HERE)))
-def test_an_interrupted_run_ends_as_if_nothing_had_happened(pair, norm, model):
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(pair, norm, model, compare):
     """Each method with what it keeps of its own: optimizer states, moments of the data, counts, settled statistics."""
     compare(pair(norm=norm, model=model, batch_size=300, **OWN.get(norm, {}), **MODELS_HERE[model]))
 
 
 @pytest.mark.parametrize("norm", ["hg", "riemannian"])
-def test_interrupted_behind_its_last_evaluation(pair, norm):
+def test_interrupted_behind_its_last_evaluation(pair, norm, compare):
     """A settled model is not settled again."""
     compare(pair(norm=norm, batch_size=300), stop=9)
 
@@ -109,7 +98,7 @@ def test_half_precision(small, norm, model):
 
 
 @pytest.mark.parametrize("norm", METHODS)
-def test_a_recurrent_network(pair, recurrent, norm):
+def test_a_recurrent_network(pair, recurrent, norm, compare):
     options = {k: v for k, v in OWN.get(norm, {}).items() if k in ("norm.variant", "norm.steps", "norm.rule")}
     compare(pair(norm=norm, **options))
 

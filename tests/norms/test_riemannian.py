@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from scipy.linalg import expm
 from torch import nn
 
-from normtables.config import run_id
 from normtables.errors import UserError
 from normtables.norms import METHODS, Kit
 from normtables.norms.riemannian import along_geodesic, tangent
-from normtables.records import Store
 from normtables.training.run import execute
 
 RULES = ["sgd_g", "adam_g"]
@@ -344,7 +342,7 @@ def test_networks_without_filters_of_the_kind_train_too():
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("optim", ["sgd", "adagrad", "adam"])
-def test_an_interrupted_run_ends_as_if_nothing_had_happened(small, tmp_path, rule, optim):
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(small, same_in_two_parts, tmp_path, rule, optim):
     settings = {
         "norm": "riemannian",
         "norm__rule": rule,
@@ -356,19 +354,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(small, tmp_path, rul
         "schedule__factor": 0.5,
     }
     whole, torn = (small(results=str(tmp_path / name), **settings) for name in ("whole", "torn"))
-    expected = execute(whole)
-
-    def stop(name, step, *_):
-        if step == 6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, stop)
-    record = execute(torn)
-    assert (record.status, record.final) == ("finished", expected.final)
-    assert record.facts["weights"] == expected.facts["weights"]
-    rows = [Store(cfg.results).history(run_id(cfg)) for cfg in (whole, torn)]
-    assert [row["train/loss"] for row in rows[0]] == [row["train/loss"] for row in rows[1]]
+    same_in_two_parts(whole, torn, step=6)
 
 
 def test_a_convolutional_run(small):

@@ -8,12 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from normtables.config import run_id
 from normtables.data import Domains, Split
 from normtables.errors import UserError
 from normtables.models import MODELS
 from normtables.norms import METHODS, Kit
-from normtables.records import Store
 from normtables.tasks import TASKS, Extending, Paced, Whole, ways
 from normtables.tasks.adversary import Adversarial, reversal
 from normtables.tasks.discrepancies import covariances, kernels, means
@@ -414,25 +412,10 @@ def test_evaluation_changes_nothing_of_the_training(adapting, loss):
 
 
 @pytest.mark.parametrize("loss", ["none", *LOSSES])
-def test_a_run_that_was_killed_goes_on_to_the_same_numbers(adapting, loss):
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(adapting, same_in_two_parts, loss):
     options = {"loss": loss, "layers": ["outputs"], "ways": ["adabn", "source"]}
-    whole = execute(adapting("whole", options))
-    torn = adapting("torn", options)
-
-    def stop(name, step, *_):
-        if step == 21:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, stop)
-    again = execute(torn)
-    assert again.facts["weights"] == whole.facts["weights"]
-    rows = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in Store(folder).history(run_id(torn))]
-        for folder in (torn.results, torn.results.replace("torn", "whole"))
-    ]
-    assert rows[0] == rows[1]
-    assert [row["step"] for row in rows[0]] == [7, 14, 21, 28, 30]
+    _, rows = same_in_two_parts(adapting("whole", options), adapting("torn", options), step=21)
+    assert [row["step"] for row in rows] == [7, 14, 21, 28, 30]
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])

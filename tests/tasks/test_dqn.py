@@ -313,11 +313,6 @@ def test_the_corridor_is_solved(composer, tmp_path):
     assert (values.argmax(1) == 1).all()
 
 
-def rows_of(cfg, record):
-    rows = Store(cfg.results).history(record.id)
-    return [{k: str(v) for k, v in row.items() if k != "seconds"} for row in rows]
-
-
 KINDS = {
     "plain": {},
     "wn from data": {"norm": "wn", "norm.data_init": True},
@@ -335,43 +330,29 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stop", [2, 6])
-def test_a_run_that_is_stopped_goes_on_to_the_same_numbers(composer, tmp_path, kind, stop):
+def test_a_run_that_is_stopped_goes_on_to_the_same_numbers(composer, cut_off, same_run, tmp_path, kind, stop):
     """It is stopped in front of a checkpoint, so rows of the replay memory are played twice."""
     settings = {"runtime__checkpoint": 0, "norm__data_init": False, **KINDS[kind]}
     if settings.get("norm") != "wn":
         del settings["norm__data_init"]
     whole, torn = (configured(composer, tmp_path / name, **settings) for name in ("whole", "torn"))
-    record, rows = execute(whole), []
-
-    def interrupt(*_):
-        rows.append(1)
-        if len(rows) == stop:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, interrupt)
+    record = execute(whole)
+    cut_off(torn, row=stop)
     folder = Store(torn.results).folder(record.id)
     assert {"checkpoint.pt", "replay.bin"} <= {path.name for path in folder.iterdir()}
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     goes_round = saved["task"]["rows"] > (folder / "replay.bin").stat().st_size / (3 * 16)
     assert goes_round == (stop == 6 and "goes round" in kind)
-    again = execute(torn)
-    assert again.facts["weights"] == record.facts["weights"]
-    assert rows_of(torn, again) == rows_of(whole, record)
+    execute(torn)
+    same_run(whole, torn)
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "history.csv", "record.json"]
 
 
 @pytest.fixture
-def stopped(composer, tmp_path):
+def stopped(composer, cut_off, tmp_path):
     """A configuration whose run was stopped behind a checkpoint, and its folder."""
     cfg = configured(composer, tmp_path, runtime__checkpoint=0)
-
-    def interrupt(name, step, *_):
-        if step == 30:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(cfg, interrupt)
+    cut_off(cfg, step=30)
     [folder] = (tmp_path / "runs").iterdir()
     return cfg, folder
 
@@ -456,24 +437,13 @@ ATARI = {
 }
 
 
-def test_breakout_runs_and_goes_on_behind_a_stop(composer, tmp_path):
+def test_breakout_runs_and_goes_on_behind_a_stop(composer, same_in_two_parts, tmp_path):
     """Sticky actions, games of twenty steps that are cut off: emulators come back from their seeds."""
     whole, torn = (configured(composer, tmp_path / name, **ATARI, runtime__checkpoint=0) for name in ("whole", "torn"))
-    record = execute(whole)
-    rows = Store(whole.results).history(record.id)
+    _, rows = same_in_two_parts(whole, torn, step=20)
     assert [row["action"] for row in rows] == [40, 80, 120]
     assert {row["test/episodes"] for row in rows} == {1}
     assert sum(row["train/episodes"] for row in rows) == 6
-
-    def interrupt(name, step, *_):
-        if step == 20:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, interrupt)
-    again = execute(torn)
-    assert again.facts["weights"] == record.facts["weights"]
-    assert rows_of(torn, again) == rows_of(whole, record)
 
 
 @pytest.mark.parametrize(

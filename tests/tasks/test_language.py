@@ -7,10 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from normtables.config import run_id
 from normtables.data import Text
 from normtables.errors import UserError
-from normtables.records import Store
 from normtables.tasks import TASKS
 from normtables.training.run import execute
 
@@ -171,25 +169,10 @@ def run(composer, tmp_path):
     ],
     ids=str,
 )
-def test_an_interrupted_run_goes_on_with_the_state_it_carried(run, settings):
+def test_an_interrupted_run_goes_on_with_the_state_it_carried(run, same_in_two_parts, settings):
     whole, torn = run(**settings), run("torn", **settings)
-
-    def stop(name, step, *_):
-        if step == 14:  # neither a half nor an epoch: the state is not zero here
-            raise KeyboardInterrupt
-
-    record = execute(whole)
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, stop)
-    other = execute(torn)
-    assert record.status == "finished"
-    assert record.facts["weights"] == other.facts["weights"]
-    rows = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in Store(cfg.results).history(run_id(cfg))]
-        for cfg in (whole, torn)
-    ]
-    assert rows[0] == rows[1]
-    assert [row["step"] for row in rows[0]][:3] == [7, 14, 21]
+    _, rows = same_in_two_parts(whole, torn, step=14)  # neither a half nor an epoch: the state is not zero here
+    assert [row["step"] for row in rows][:3] == [7, 14, 21]
 
 
 def test_it_learns_what_follows_what(composer, tmp_path):

@@ -72,15 +72,9 @@ def test_no_number_depends_on_the_tracker(small, tmp_path):
     assert (told.id, told.final, told.facts["weights"]) == (alone.id, alone.final, alone.facts["weights"])
 
 
-def test_an_interrupted_run_goes_on_under_its_id(small):
+def test_an_interrupted_run_goes_on_under_its_id(small, cut_off):
     cfg = small(tracker="wandb", budget="6steps", evaluate="2steps", runtime__checkpoint=0)
-
-    def stop(name, step, *_):
-        if step == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(cfg, stop)
+    cut_off(cfg, step=4)
     [first] = files(cfg.results)
     assert json.loads(inspected(first, "--summary"))["summary"]["status"] == "interrupted"
     record = execute(cfg)

@@ -214,16 +214,10 @@ def test_killed_right_behind_the_last_write(composer, tmp_path, monkeypatch, las
 
 
 @pytest.fixture
-def interrupted(small):
+def interrupted(small, cut_off):
     """A configuration whose run stopped behind its first checkpoint, and that checkpoint's path."""
     cfg = small(norm="bn", runtime__checkpoint=0, budget="6steps")
-
-    def stop(name, step, *_):
-        if step == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(cfg, stop)
+    cut_off(cfg, step=4)
     store = Store(cfg.results)
     assert store.state(run_id(cfg)) == "interrupted"
     return cfg, store.folder(run_id(cfg)) / "checkpoint.pt"
@@ -286,7 +280,7 @@ def test_a_checkpoint_of_another_run_is_refused(interrupted, small):
 
 
 @pytest.mark.parametrize("killed", [2, 6, 9])
-def test_a_schedule_that_looks_at_the_history_goes_on_to_the_same_numbers(small, tmp_path, killed):
+def test_a_schedule_that_looks_at_the_history_goes_on_to_the_same_numbers(small, cut_off, same_run, tmp_path, killed):
     """Also when the process dies behind the row that ends the run."""
     bob = {"norm": "bn", "schedule": "newbob", "schedule__score": "valid/error", "runtime__checkpoint": 0}
     bob |= {"schedule__start": 0.3, "schedule__stop": 0.25, "budget": "60steps", "evaluate": "5steps"}
@@ -294,22 +288,10 @@ def test_a_schedule_that_looks_at_the_history_goes_on_to_the_same_numbers(small,
     record = execute(whole)
     rows = Store(whole.results).history(record.id)
     assert record.facts["stopped"]
-    seen = []
-
-    def stop(name, step, *_):
-        seen.append(step)
-        if len(seen) == min(killed, len(rows)):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, stop)
+    cut_off(torn, row=min(killed, len(rows)))
     again = execute(torn)
     assert (again.facts["stopped"], again.facts["steps"]) == (True, record.facts["steps"])
-    assert again.facts["weights"] == record.facts["weights"]
-    mine = Store(torn.results).history(again.id)
-    assert [{k: v for k, v in r.items() if k != "seconds"} for r in mine] == [
-        {k: v for k, v in r.items() if k != "seconds"} for r in rows
-    ]
+    same_run(whole, torn)
 
 
 def test_checkpoints_wait_for_their_time(small, monkeypatch):
@@ -388,15 +370,10 @@ def walking(small, monkeypatch):
     return lambda **settings: small(budget="9steps", evaluate="1steps", runtime__checkpoint=1e9, **settings)
 
 
-def test_a_task_keeps_its_own_state_and_parts(walking, tmp_path):
-    def stop(name, step, *_):
-        if step == 6:
-            raise KeyboardInterrupt
-
+def test_a_task_keeps_its_own_state_and_parts(walking, cut_off, tmp_path):
     whole = execute(walking(runtime__keep_weights=True, results=str(tmp_path / "whole")))
     torn = walking(runtime__keep_weights=True)
-    with pytest.raises(KeyboardInterrupt):
-        execute(torn, stop)
+    cut_off(torn, step=6)
     folder = Store(torn.results).folder(run_id(torn))
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert (saved["position"]["step"], saved["task"]) == (5, {"place": (5**5 - 1) // 4 * 3 % 1001})
