@@ -244,6 +244,23 @@ def test_curves_are_not_drawn_at_a_place_that_is_not_that_of_the_runs(tmp_path, 
     assert str(caught.value).startswith(f"mine.yaml: {says}")
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"bm": "none"}, "against: there is no row 'bm'"),
+        ({"bn": "nune"}, "against.bn: there is no row 'nune'; did you mean 'none'?"),
+        ({"bn": "bn"}, "against.bn: a row does not stand against itself"),
+        (["bn"], "against: should be a mapping"),
+    ],
+)
+def test_rows_stand_against_other_rows(tmp_path, asked, says):
+    assert changed(tmp_path, "against", to={"bn": "none"}).against == {"bn": "none"}
+    assert written(tmp_path, GOOD).against == {}
+    with pytest.raises(UserError) as caught:
+        changed(tmp_path, "against", to=asked)
+    assert str(caught.value).startswith(f"mine.yaml: {says}")
+
+
 def test_a_rows_own_metric_needs_a_column_that_reads_one_row_by_its_score(tmp_path):
     """The column `steps` of the file above reads the first step at a goal."""
     with pytest.raises(UserError, match=r"columns.steps: the row 'bn' has a take of its own"):

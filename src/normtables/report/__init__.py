@@ -21,9 +21,9 @@ def write(
     plan: Plan, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, store: Store, folder: Path
 ) -> list[Path]:
     """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv and provenance.json; curves.{png,svg} where columns are
-    points on an x axis, ranks.{png,svg} where data sets are ranked, shift.{png,svg} where domains were compared inside
-    a network; UserError where that fails."""
-    from normtables.report import curves, ranks, shift
+    points on an x axis, against.{png,svg} where rows stand against others, ranks.{png,svg} where data sets are ranked,
+    shift.{png,svg} where domains were compared inside a network; UserError where that fails."""
+    from normtables.report import against, curves, ranks, shift
     from normtables.report.figure import draw  # what loads matplotlib and scipy is loaded here, not by every command
     from normtables.report.grid import grid_of
     from normtables.report.latex import tabulars
@@ -39,6 +39,7 @@ def write(
             "table.tex": tabulars(grid),
             **draw(grid),
             **curves.draw(plan.spec, grid),
+            **against.draw(plan.spec, grid),
             **ranks.draw(ranked),
             **shift.draw(shifts),
             "claims.csv": csv_text(claims),

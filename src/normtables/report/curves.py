@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from normtables.report.figure import BLACK, BLUE, GREY, ORANGE, SPAN, gaps, images, plain_style
 from normtables.report.grid import Grid
-from normtables.report.misprints import differs
+from normtables.report.misprints import best_known, differs
 from normtables.report.text import markdown
 from normtables.tables.spec import COLUMN, Column, TableSpec
 
@@ -105,7 +105,7 @@ def facts(column: Column) -> dict[str, Any]:
 def curves_of(spec: TableSpec, grid: Grid, row: str, places: Sequence[tuple[str, float]]) -> Iterator[Curve]:
     """What there is of a row: our means in the tier's columns, the published curve, the survey's other numbers."""
     xs, printed = [x for _, x in places], [spec.printed(row, name) for name, _ in places]
-    source = [p.survey if math.isnan(p.original) and not differs(p) else p.original for p in printed]
+    source = [best_known(p) for p in printed]
     own = [(x, cell) for name, x in places if (cell := grid.cells.get((row, name)))]
     found = (
         Curve(row, PUBLISHED, xs, source),

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -19,6 +20,7 @@ BLUE, ORANGE, BLACK, GREY = "#0072B2", "#E69F00", "#000000", "#666666"  # Okabe 
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "normtables", "font.size": 9.0, "axes.axisbelow": True}
 SPAN = 3  # values that span more than this factor get a logarithmic axis
 WIDE = 3  # panels side by side
+TITLE = 40  # characters in a line over a panel
 
 
 @contextmanager
@@ -73,13 +75,18 @@ def panel(ax: Axes, grid: Grid, column: str) -> None:
         if cell and cell.trouble:
             where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
             ax.annotate(cell.trouble, (0.02, y - 0.22), color=GREY, fontsize=7, **where)
-    ax.set_title(grid.heads[column], fontsize=9)
+    titled(ax, grid.heads[column])
     ax.set_yticks(range(len(grid.rows)), grid.rows)
     ax.set_ylim(len(grid.rows) - 0.4, -0.6)
     ax.grid(axis="x", color="0.9")
     ax.spines[["top", "right"]].set_visible(False)
     if spans(cells):
         logarithmic(ax, cells)
+
+
+def titled(ax: Axes, text: str) -> None:
+    """Say what a panel shows, in lines that are no wider than it."""
+    ax.set_title(fill(text, TITLE), fontsize=9)
 
 
 def points(ax: Axes, found: Sequence[tuple[float, float]], label: str, marker: str, color: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
+from normtables.report.against import lines as against_lines
 from normtables.report.curves import lines as curve_lines
 from normtables.report.grid import Grid
 from normtables.report.misprints import CLASSES, differs
@@ -38,6 +39,7 @@ def page(
     sections = {
         "": opening(plan),
         "Table": table_lines(plan, grid),
+        "Rows beside their bases": against_lines(plan.spec, grid),
         "Ranks over data sets": rank_lines(rankings),
         "Domains inside the network": shift_lines(shifts),
         "Claims": claim_lines(claims),

@@ -43,6 +43,11 @@ def differs(cell: Published) -> bool:
     return cell.mark == "verified" if math.isnan(cell.original) else cell.survey != cell.original
 
 
+def best_known(cell: Published) -> float:
+    """The source's number; the survey's where nobody read the source. NaN: none."""
+    return cell.survey if math.isnan(cell.original) and not differs(cell) else cell.original
+
+
 def found(specs: Iterable[TableSpec]) -> list[Erratum]:
     """All such cells, surest first."""
     cells = [Erratum(s, *key, cell) for s in specs for key, cell in s.published.items() if differs(cell)]

@@ -33,7 +33,8 @@ __all__ = [
 KINDS = ("reproduction", "reconstruction")
 COLUMN = "column"  # curves.x: the columns themselves, in order
 REQUIRED = ("table", "title", "source", "kind", "runnable", "tiers", "rows", "columns")
-OPTIONAL = ("departures", "fixed", "over", "combine", "tune", "choose", "published", "readings", "claims", "curves")
+OPTIONAL = ("departures", "fixed", "over", "combine", "tune", "choose", "published", "readings", "claims")
+FIGURES = ("against", "curves")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class TableSpec:
     published: Mapping[tuple[str, str], Published]
     readings: Readings | None
     claims: tuple[Claim, ...]
+    against: Mapping[str, str]  # row -> the row it is to improve on
     curves: str  # the columns' setting on the x axis of curves; COLUMN: each column a point; empty: no curves
 
     @property
@@ -91,7 +93,7 @@ def load(source: Path | str | int) -> TableSpec:
     """Load a table file by path, or one of the project's by number; every mistake is a UserError with file and key."""
     path = find(source)
     node = read_yaml(path)
-    f, none = node.fields((*REQUIRED, *OPTIONAL), required=REQUIRED), Node({}, node.where)
+    f, none = node.fields((*REQUIRED, *OPTIONAL, *FIGURES), required=REQUIRED), Node({}, node.where)
     runnable = f["runnable"].flag()
     tiers = {name: entries.tier(n, name) for name, n in f["tiers"].items()}
     rows = {name: entries.row(n, name, runnable) for name, n in f["rows"].items()}
@@ -114,6 +116,7 @@ def load(source: Path | str | int) -> TableSpec:
         published=dict(statements.published(f.get("published", none), rows, columns)),
         readings=statements.readings(f["readings"], tiers, rows, columns) if "readings" in f else None,
         claims=tuple(statements.claim(n, rows, columns) for n in (f["claims"].list() if "claims" in f else ())),
+        against=bases(f.get("against", none), rows),
         curves=x_axis(f["curves"], columns) if "curves" in f else "",
     )
     check(spec, node.where)
@@ -149,6 +152,15 @@ def x_axis(node: Node, columns: Mapping[str, Column]) -> str:
         if not numbers([column.settings.get(name, 0)]):
             raise x.error(f"{column.name!r} sets {name} to {column.settings[name]!r}, which is no number")
     return name
+
+
+def bases(node: Node, rows: Mapping[str, Row]) -> dict[str, str]:
+    """Rows and the rows that they stand against."""
+    for name, base in node.items():
+        Node(name, node.where).one_of(rows, "row")
+        if base.one_of(rows, "row") == name:
+            raise base.error("a row does not stand against itself")
+    return {name: base.text() for name, base in node.items()}
 
 
 def check(spec: TableSpec, where: str) -> None:
