@@ -4,19 +4,13 @@ import json
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from normtables.__main__ import dispatch, main
-from normtables.config import Composer, run_id
 from normtables.errors import UserError
 from normtables.places import CONF
 from normtables.records import Store
-from normtables.sweep import Unfinished, grid, sweep
-from normtables.tables.plan import plan
-from normtables.tables.spec import load
 
 
 @pytest.fixture
@@ -56,6 +50,16 @@ def complaint(capsys, monkeypatch, *words):
         (["run", "precision=float16"], "choose one of"),
         (["run", "runtime.device=tpu9"], "runtime.device=tpu9"),
         (["run", "norm=bn,none"], "add -m for a sweep"),
+        (["run", "--dry-run", "norm=bn,none"], "add -m for a sweep"),
+        (["run", "-m", "norm=glob(z*)"], "norm=glob(z*): that is no value"),
+        (["run", "-m", "seed=range(0,0)"], "seed=range(0,0): that is no value"),
+        (["run", "-m", "norm=bn,none", "optim.lrr=1"], "did you mean 'lr'?"),
+        (["run", "-m", "optim.lr=0.1,abc"], "lr='abc' should be a number"),
+        (["run", "-m", "dataset.task.gap=0,no"], "gap='no' should be"),
+        (["run", "-m", "+sweep=table_3"], "no sweep 'table_3'; did you mean 'table_03'?"),
+        (["run", "-m", "+sweep=table_03", "+sweep=table_04"], "one sweep at a time"),
+        (["run", "-m", "+sweep=linear_scaling", "norm.ghost=2"], "linear_scaling: none, batch 20: norm has no setting"),
+        (["run", "-m", "norm=bn,none", "hydra/launcher=jobli"], "Could not find 'hydra/launcher/jobli'"),
         (["run", "frozen=nowhere.yaml"], "frozen=nowhere.yaml"),
         (["run", "norm"], "key=value"),
         (["run", "--conf-dir", "nowhere"], "no such folder"),
@@ -115,55 +119,6 @@ def test_a_users_own_yaml_runs(tmp_path, quick):
     assert record.config["norm"]["momentum"] == 0.01
 
 
-def test_a_sweep_runs_every_combination_once_and_summarises(tmp_path, quick, capsys):
-    words = ["run", "-m", "norm=none,bn", "seed=0,1", "optim.lr=0.1", *quick]
-    dispatch(words)
-    frame = pd.read_csv(next(tmp_path.glob("sweeps/*/sweep.csv")))
-    assert sorted(zip(frame["norm.name"], frame["seeds.weights"])) == [("bn", 0), ("bn", 1), ("none", 0), ("none", 1)]
-    assert (frame["status"] == "finished").all()
-    folder = next(tmp_path.glob("sweeps/*"))
-    assert {"sweep.md", "figure.png", "figure.svg"} <= {p.name for p in folder.iterdir()}
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/record.json")}
-    capsys.readouterr()
-    dispatch(words)
-    assert "4 runs, 4 of them done already" in capsys.readouterr().out
-    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/record.json")}
-
-
-def test_a_failed_job_costs_itself_and_names_its_command(tmp_path, quick):
-    with pytest.raises(Unfinished) as failed:
-        dispatch(["run", "-m", "optim.lr=-1,0.1", *quick])
-    assert [record.status for record in Store(tmp_path).records()] == ["finished"]
-    command = str(failed.value).splitlines()[-1]
-    with pytest.raises(UserError, match="above 0"):
-        dispatch(["run", command.split()[-1]])
-
-
-def test_the_sweep_file_yields_exactly_the_runs_of_the_plan(tmp_path):
-    class Launcher:
-        def launch(self, jobs, first):
-            self.asked = [OmegaConf.load(words[0].removeprefix("frozen=")) for words in jobs]
-            return []
-
-    launcher, hydra = Launcher(), OmegaConf.create({"hydra": {"searchpath": []}})
-    with pytest.raises(Unfinished, match="10 runs failed"):
-        sweep(["tier=smoke", f"results={tmp_path}"], 3, None, hydra, launcher)
-    assert sorted(map(run_id, launcher.asked)) == sorted(plan(load(3), "smoke", Composer()).runs)
-
-
-def test_the_sweep_file_is_found(tmp_path, capsys):
-    dispatch(["run", "-m", "+sweep=table_03", "tier=smoke", "norm.alpha=1", f"results={tmp_path}"])
-    assert "1 runs, 0 of them done already" in capsys.readouterr().out
-
-
-def test_grid_takes_lists_ranges_and_globs():
-    composer = Composer()
-    points = grid(["norm=glob(*,exclude=d*)", "seed=range(0,2)", "norm.alpha='1/m^2'"], composer)
-    assert {p["norm"] for p in points} == {name for name in composer.choices("norm") if name[0] != "d"}
-    assert {p["seed"] for p in points} == {0, 1}
-    assert {p["norm.alpha"] for p in points} == {"1/m^2"}
-
-
 def test_table_makes_what_is_missing_and_only_that(tmp_path, capsys):
     words = ["table", "3", "--tier", "smoke", "--results", str(tmp_path)]
     assert dispatch(words) == 0
@@ -211,9 +166,11 @@ def test_long_plans_ask_first(monkeypatch):
     confirm(60.0, 1e6, "short", yes=False)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["plan", "3"], ["table", "3", "--tier", "smoke"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["plan", "3"], ["table", "3", "--tier", "smoke"], ["run", "--dry-run", "+sweep=table_03"]]
+)
 def test_commands_that_run_nothing_import_no_torch(words, tmp_path):
     code = "import sys; from normtables.__main__ import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules"
-    results = [] if words == ["--help"] else ["--results", str(tmp_path)]
+    results = {"--help": [], "run": [f"results={tmp_path}"]}.get(words[0], ["--results", str(tmp_path)])
     subprocess.run([sys.executable, "-c", code, *words, *results], check=True, capture_output=True)

@@ -38,7 +38,19 @@ ROOMS = {
     "tables": {"config", "records", "numpy", "pandas", "scipy", "yaml"},
     "report": {"tables", "records", "pandas", "matplotlib", "jinja2", "yaml"},
 }
-DOORS = {"__init__", "__main__", "commands", "door", "forecast", "making", "pool", "progress", "slurm", "sweep"}
+DOORS = {
+    "__init__",
+    "__main__",
+    "commands",
+    "door",
+    "forecast",
+    "making",
+    "pool",
+    "progress",
+    "slurm",
+    "sweep",
+    "words",
+}
 
 
 def imported(path):

@@ -23,8 +23,7 @@ from normtables.places import CONF, RESULTS, default_root
 
 GROUPS = ("model", "norm", "dataset", "optim", "schedule", "tier", "runtime", "tracker")
 INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
-PRECISIONS = ("float32", "float64", "bfloat16")
-CHOICES = {"init": INITS, "precision": PRECISIONS}
+CHOICES = {"init": INITS, "precision": ("float32", "float64", "bfloat16")}
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
@@ -133,6 +132,12 @@ def duration(text: str, what: str) -> tuple[float, str]:
     if not found or not (amount or what == "budget") or not math.isfinite(amount):
         raise UserError(f"{what}={text}: write a positive number and a unit, for instance {what}=10epochs")
     return amount, found[2] if found[2] == "s" else found[2].removesuffix("s")
+
+
+def spelled(known: Mapping[str, float]) -> str:
+    """A duration of the facts, {unit: amount}, as a user writes it."""
+    [(unit, amount)] = known.items()
+    return f"{amount} {unit}"
 
 
 def steps_of(text: str, what: str, clock: Mapping[str, int]) -> int:

@@ -1,74 +1,81 @@
 """The thin entry behind `normtables run`: what Hydra and its launchers pickle. Imports no torch before a run starts."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from normtables.config import MACHINE, Composer, Settings, register_schema, require_checkout
+from normtables.config import Composer, one_line, register_schema, require_checkout
 from normtables.errors import UserError
 from normtables.places import CONF
+from normtables.sweep import planned, show, thaw
+from normtables.words import Asked, read
+
+FROZEN = "frozen"
 
 
 def run(arguments: Sequence[str]) -> None:
     """`normtables run ARGUMENTS`: check every setting first; one run is made here, a sweep is handed to Hydra."""
     require_checkout()
     register_schema()
-    words, folders = without_folders(arguments)
-    settings = [w for w in words if not w.startswith("-") and w not in ("job", "hydra", "all")]
-    if not any(word.startswith("+sweep=") for word in words):  # a sweep file's settings come first: checked there
-        configs = check(settings, folders)
-        if len(settings) == len(words):
-            if len(configs) > 1:
-                raise UserError(f"these settings make {len(configs)} runs: add -m for a sweep")
-            make(configs[0])
+    asked = read(arguments)
+    if asked.dry or not asked.many:
+        runs = planned(asked, Composer(asked.folders))
+        if len(runs) > 1 and not asked.many:
+            raise UserError(f"these settings make {len(runs)} runs: add -m for a sweep")
+        if asked.dry:
+            show(runs)
             return
+        if not asked.hydra:
+            make(next(iter(runs.values())).config)
+            return
+    through_hydra(asked)
+
+
+def through_hydra(asked: Asked) -> None:
+    """Give the words to Hydra, which makes the launcher and then calls the sweeper."""
+    register_frozen(asked.words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
-    before, sys.argv = sys.argv, ["normtables run", *for_hydra(words, settings, folders)]
+    before, sys.argv = sys.argv, ["normtables run", *for_hydra(asked)]
     try:
         job()
+    except HydraException as error:
+        raise UserError(one_line(error)) from error
     finally:
         sys.argv = before
 
 
-def for_hydra(words: Sequence[str], settings: Sequence[str], folders: Sequence[str]) -> list[str]:
-    """The words as Hydra gets them; in a sweep the settings go to the sweeper, not into the sweep's own defaults."""
-    search = [f"hydra.searchpath=[{','.join('file://' + f for f in folders)}]"] if folders else []
-    if not any(word in ("-m", "--multirun") for word in words) and not any(w.startswith("+sweep=") for w in words):
-        return [*words, *search]
-    ours = [w for w in settings if not w.startswith(("hydra.", "hydra/", "+hydra", "+sweep="))]
-    kept = [w for w in words if w not in ours or w.startswith("results=")]
-    quoted = ",".join("'" + w.replace("\\", "\\\\").replace("'", "\\'") + "'" for w in ours)
-    return [*kept, *search, f"hydra.sweeper.settings=[{quoted}]"]
+def register_frozen(words: Sequence[str]) -> None:
+    """Make the configuration of a sweep known: conf/config.yaml's words to Hydra, ours to the sweeper, no groups.
+
+    A job reads its settings from the file that `frozen` names and nothing under conf/, which may change meanwhile.
+    """
+    whole: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    own = [entry for entry in whole["defaults"] if str(entry) in ("schema", "_self_") or "override" in str(entry)]
+    told = json.dumps(words).replace("${", "$\\u007b")  # as it is: what interpolates does so in each run
+    settings = whole["hydra"] | {"sweeper": {"words": told}}
+    ConfigStore.instance().store(name=FROZEN, node={"defaults": own, "hydra": settings})
 
 
-def without_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words without `--conf-dir DIR`, and those folders."""
-    words, folders = [], []
-    rest = iter(arguments)
-    for word in rest:
-        if word == "--conf-dir":
-            folders.append(os.path.abspath(next(rest, "")))
-        else:
-            words.append(word)
-    return words, folders
-
-
-def check(settings: Sequence[str], folders: Sequence[str]) -> list[DictConfig]:
-    """The configuration of every run that the settings ask for; raises UserError for the first that cannot be."""
-    from normtables.sweep import grid
-
-    composer = Composer(folders)
-    return [composer.config(point) for point in grid(settings, composer)]
+def for_hydra(asked: Asked) -> list[str]:
+    """The words as Hydra gets them; in a sweep the settings go to the sweeper, and only it looks at them."""
+    search = [f"hydra.searchpath=[{','.join('file://' + f for f in asked.folders)}]"] if asked.folders else []
+    if not asked.many or any(word.startswith("-") for word in asked.hydra):  # Hydra's own --help, --cfg and the like
+        return [*asked.settings, *asked.hydra, *search]
+    results = [word for word in asked.settings if word.startswith("results=")]
+    return ["-m", f"--config-name={FROZEN}", *asked.hydra, *results, *search]
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def job(cfg: DictConfig) -> str:
     """One run of a sweep, from the frozen configuration that it names; the record's status."""
-    return make(cfg)
+    return make(thaw(cfg) if cfg.frozen else cfg)
 
 
 def make(cfg: DictConfig) -> str:
@@ -76,26 +83,7 @@ def make(cfg: DictConfig) -> str:
     from normtables.progress import board
     from normtables.training.run import execute
 
-    if cfg.frozen:
-        cfg = thaw(cfg)
     with board(1) as shown:
         record = execute(cfg, shown.row)
         shown.end(record.id, record.status, record.reason, record.final, record.facts["seconds"])
     return record.status
-
-
-def thaw(cfg: DictConfig) -> DictConfig:
-    """The configuration kept in the file that `frozen` names; raises UserError where it cannot be read.
-
-    The config.yaml in a run's folder says nothing of the machine: paths, device and tracker are those given beside it.
-    """
-    here = {key: cfg[key] for key in MACHINE if key != "frozen"}
-    try:
-        kept: Any = OmegaConf.load(cfg.frozen)
-        for key in ("budget", "evaluate"):
-            if isinstance(kept[key], DictConfig):
-                [(unit, amount)] = kept[key].items()
-                kept[key] = f"{amount}{unit}"
-        return OmegaConf.merge(OmegaConf.structured(Settings), here, kept)  # type: ignore[return-value]
-    except Exception as error:
-        raise UserError(f"frozen={cfg.frozen}: {(str(error).splitlines() or ['cannot be read'])[0]}") from error

@@ -21,10 +21,11 @@ from normtables.report import write
 from normtables.report.fresh import kept_fresh
 from normtables.report.manifest import announced, wanted
 from normtables.slurm import Cluster, cluster, send
-from normtables.sweep import grid, grouped, parsed, plain
+from normtables.sweep import grouped
 from normtables.tables import collect as tables
 from normtables.tables.claims import judge
 from normtables.tables.plan import Plan, missing, summary
+from normtables.words import grid, parsed, plain
 
 ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
 

@@ -66,8 +66,8 @@ class Registry(Mapping[str, Entry[T]]):
         self._load()
         return len(self._entries)
 
-    def build(self, settings: Mapping[str, Any], *context: Any) -> T:
-        """Call the factory that `settings["name"]` names with `context` and the other settings.
+    def checked(self, settings: Mapping[str, Any]) -> tuple[Entry[T], dict[str, Any]]:
+        """The entry that `settings["name"]` names, and its options.
 
         Raises UserError for an unknown name, an unknown or ill-typed setting, and a version that is not the code's.
         """
@@ -80,6 +80,11 @@ class Registry(Mapping[str, Entry[T]]):
         if version != entry.version:
             raise UserError(f"{self.what} {name!r} is version {entry.version} here, the configuration says {version}")
         check_options(entry.factory, options, f"{self.what} {name!r}")
+        return entry, options
+
+    def build(self, settings: Mapping[str, Any], *context: Any) -> T:
+        """Call the factory that `settings["name"]` names with `context` and its options; UserError as `checked`."""
+        entry, options = self.checked(settings)
         return entry.factory(*context, **options)
 
 

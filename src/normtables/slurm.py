@@ -5,7 +5,6 @@ import math
 import re
 import subprocess
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,19 +63,11 @@ class Pack:
 
     def __call__(self, paths: Sequence[str]) -> None:
         """Make the runs of these frozen configurations; one that another task still holds waits."""
-        left, idle = deque(paths), 0
+        left = [Path(path) for path in paths]
         while left:
-            path = Path(left.popleft())
-            cfg = OmegaConf.load(path)
-            assert isinstance(cfg, DictConfig)
-            if Store(cfg.results).state(path.stem) != "running":
-                idle = make(path.stem, cfg)
-                continue
-            left.append(str(path))
-            idle += 1
-            if idle >= len(left):
+            before, left = left, [path for path in left if not taken(path)]
+            if left == before:
                 time.sleep(WAIT)
-                idle = 0
 
     def checkpoint(self, paths: Sequence[str]) -> Any:
         """What submitit submits when the task is cut off."""
@@ -85,8 +76,18 @@ class Pack:
         return DelayedSubmission(self, paths)
 
 
-def make(run: str, cfg: DictConfig) -> int:
-    """Make a run; a failure costs itself and is told in the task's log. Returns 0."""
+def taken(path: Path) -> bool:
+    """Make the run of a frozen configuration; False where another task holds it."""
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    if Store(cfg.results).state(path.stem) == "running":
+        return False
+    make(path.stem, cfg)
+    return True
+
+
+def make(run: str, cfg: DictConfig) -> None:
+    """Make a run; a failure costs itself and is told in the task's log."""
     from normtables.training.run import Failed, execute
 
     try:
@@ -94,7 +95,6 @@ def make(run: str, cfg: DictConfig) -> int:
         say(f"{run} {record.status}")
     except (Failed, UserError) as error:
         say(f"{run} failed: {error}")
-    return 0
 
 
 def packed(runs: Sequence[str], seconds: Mapping[str, float], asked: Cluster) -> list[list[str]]:
@@ -112,8 +112,8 @@ def packed(runs: Sequence[str], seconds: Mapping[str, float], asked: Cluster) ->
     return packs
 
 
-def send(configs: Mapping[str, DictConfig], seconds: Mapping[str, float], asked: Cluster, folder: Path) -> int:
-    """Submit the runs that wait for no task yet, and leave; how many wait or run now.
+def send(configs: Mapping[str, DictConfig], seconds: Mapping[str, float], asked: Cluster, folder: Path) -> None:
+    """Submit the runs that wait for no task yet, and leave.
 
     folder: frozen configurations, logs and `sent.json`, which notes the task of each run. Raises UserError where Slurm
     or submitit is missing or refuses.
@@ -128,7 +128,6 @@ def send(configs: Mapping[str, DictConfig], seconds: Mapping[str, float], asked:
         queued |= {run: job for pack, job in zip(part, ids) for run in pack}
         write_whole(folder / "sent.json", json.dumps(queued, indent=1) + "\n")
     say(f"{len(todo)} runs sent to Slurm in {len(packs)} tasks, {len(configs) - len(todo)} were waiting there already")
-    return len(configs)
 
 
 def waiting(folder: Path) -> dict[str, str]:

@@ -1,141 +1,181 @@
 """`normtables run`: command-line words to runs; a grid or a table's runs, frozen, to any Hydra launcher."""
 
-import fnmatch
-import hashlib
 import itertools
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, QuotedString
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from normtables.config import GROUPS, Composer, run_id
-from normtables.errors import UserError
+from normtables.config import MACHINE, Composer, Settings, facts, id_of, spelled
+from normtables.errors import UserError, lookup
+from normtables.places import EXPERIMENTS
 from normtables.progress import say
 from normtables.records import DONE, Store, write_whole
-
-Settings = dict[str, Any]
+from normtables.registry import Registry
+from normtables.words import Asked, grid, read
 
 
 class Unfinished(Exception):
     """Some runs failed; the text names each with its reason and the command that makes it again. Exit status 1."""
 
 
-def parsed(arguments: Sequence[str]) -> list[Override]:
-    """Command-line words as Hydra's overrides; raises UserError for one that is none."""
-    try:
-        return OverridesParser.create().parse_overrides(list(arguments))
-    except HydraException as error:
-        raise UserError(
-            f"{str(error).splitlines()[0]}; settings are written key=value, for instance norm=bn optim.lr=0.1, "
-            "and text with ^ or spaces in two kinds of quotes: norm.alpha=\"'1/m^2'\""
-        ) from error
+@dataclass(frozen=True)
+class Point:
+    """One run that is asked for: its name in a sweep or table, its values on the axes, and all that it sets."""
+
+    name: str
+    axes: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
-def plain(value: Any) -> Any:
-    """A parsed value without Hydra's wrappers."""
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    return {str(k): plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+@dataclass(frozen=True)
+class Chosen:
+    """A run that is asked for, the facts that name it, and what it is called."""
+
+    config: DictConfig
+    known: Mapping[str, Any]
+    label: str
 
 
-def is_ours(override: Override) -> bool:
-    """Whether an override is a setting of a run, neither Hydra's own nor the choice of a sweep file."""
-    key = override.key_or_group
-    return key not in ("hydra", "sweep") and not key.startswith(("hydra.", "hydra/"))
+def points(asked: Asked, composer: Composer) -> list[Point]:
+    """The runs that are asked for: those of the sweep, each with each point of the grid on top."""
+    own = grid(asked.settings, composer)
+    if not asked.sweep:
+        return [Point("", on, on) for on in own]
+    files = {p.stem: p for folder in reversed(composer.folders) for p in (folder / "sweep").glob("*.yaml")}
+    tables = {p.stem: p for p in EXPERIMENTS.glob("table_*.yaml")}
+    path = lookup(tables | files, asked.sweep, "sweep")
+    if asked.sweep not in files:
+        return with_table(path, own, composer)
+    from normtables.tables.grids import load
+
+    found = list(load(path).runs())
+    return [Point(name, {**axes, **on}, {**bundle, **axes, **on}) for on in own for name, bundle, axes in found]
 
 
-def values(override: Override, composer: Composer) -> list[Any]:
-    """The values an override stands for, one or several; raises UserError for what a grid cannot take."""
-    if override.is_delete():
-        raise UserError(f"{override.input_line}: settings can be set, not deleted")
-    if not override.is_sweep_override():
-        return [plain(override.value())]
-    if isinstance(override.value(), Glob):
-        names = composer.choices(override.key_or_group)
-        glob: Any = override.value()
-        found = [n for n in names if any(fnmatch.fnmatch(n, p) for p in glob.include)]
-        return [n for n in found if not any(fnmatch.fnmatch(n, p) for p in glob.exclude)]
-    if not override.is_discrete_sweep():
-        raise UserError(f"{override.input_line}: a grid takes lists, choice(), range() and glob()")
-    return [plain(v) for v in override.sweep_iterator()]
-
-
-def grid(arguments: Sequence[str], composer: Composer) -> list[Settings]:
-    """Every combination of the values, the last argument varying fastest."""
-    ours = [o for o in parsed(arguments) if is_ours(o)]
-    keys = [o.key_or_group for o in ours]
-    chosen = itertools.product(*(values(o, composer) for o in ours))
-    return [{k: str(v) if k in GROUPS else v for k, v in zip(keys, point)} for point in chosen]
-
-
-def with_table(table: int | str, points: list[Settings], composer: Composer) -> list[Settings]:
-    """The runs of a table, each with each point of the grid on top; `tier` comes from the points, laptop by default."""
-    from normtables.tables.plan import plan
+def with_table(path: Path, own: Sequence[Mapping[str, Any]], composer: Composer) -> list[Point]:
+    """The runs of a table, each with each point of the grid on top; `tier` comes from there, laptop by default."""
+    from normtables.report.manifest import label
+    from normtables.tables.plan import plan, purpose
     from normtables.tables.spec import load
 
-    spec = load(table)
-    found = []
-    for point in points:
-        runs = plan(spec, str(point.get("tier", "laptop")), composer).runs.values()
-        found += [{**run.settings, **point} for run in runs]
-    return found
+    spec = load(path)
+    tiers = dict.fromkeys(str(on.get("tier", "laptop")) for on in own)
+    runs = {tier: plan(spec, tier, composer).runs.values() for tier in tiers}
+    return [
+        Point(label(purpose(run)), on, {**run.settings, **on})
+        for on in own
+        for run in runs[str(on.get("tier", "laptop"))]
+    ]
 
 
-def sweep(
-    arguments: Sequence[str], table: int | None, name: str | None, config: DictConfig, launcher: Launcher
-) -> list[str]:
-    """Make the runs that the arguments ask for and are not there yet; write the summary; the ids of all of them.
+def planned(asked: Asked, composer: Composer) -> dict[str, Chosen]:
+    """The runs that are asked for by their ids, whole and checked; raises UserError for the first that cannot be."""
+    found: dict[str, tuple[DictConfig, Mapping[str, Any], Point]] = {}
+    for point in points(asked, composer):
+        try:
+            cfg = composer.config(point.settings)
+        except UserError as error:
+            raise UserError(": ".join(filter(None, (asked.sweep, point.name, str(error))))) from error
+        cfg = thaw(cfg) if cfg.frozen else cfg
+        known = facts(cfg)
+        found.setdefault(id_of(known), (cfg, known, point))
+    names = labels({run: point for run, (_, _, point) in found.items()})
+    return {run: Chosen(cfg, known, names[run]) for run, (cfg, known, _) in found.items()}
+
+
+def labels(runs: Mapping[str, Point]) -> dict[str, str]:
+    """What to call each run: its name, and the settings in which it differs from another, as in `norm=bn, seed=0`."""
+    values: dict[str, set[str]] = {}
+    for key, value in itertools.chain.from_iterable(point.axes.items() for point in runs.values()):
+        values.setdefault(key, set()).add(repr(value))
+    differ = {key for key, found in values.items() if len(found) > 1}
+    return {
+        run: ", ".join(filter(None, (point.name, *(f"{k}={v}" for k, v in point.axes.items() if k in differ))))
+        for run, point in runs.items()
+    }
+
+
+def check_types(runs: Iterable[Chosen]) -> None:
+    """Raise UserError for the first part of a run that is not there or has an option of a wrong type; loads torch."""
+    from normtables.data import DATASETS
+    from normtables.models import MODELS
+    from normtables.norms import METHODS
+    from normtables.optim import OPTIMIZERS, SCHEDULES
+    from normtables.tasks import TASKS
+
+    rooms: dict[str, Registry[Any]]
+    rooms = {"model": MODELS, "norm": METHODS, "optim": OPTIMIZERS, "schedule": SCHEDULES, "dataset": DATASETS}
+    seen: set[str] = set()
+    for run in runs:
+        parts = [(room, dict(run.known[group])) for group, room in rooms.items()]
+        parts.append((TASKS, parts[-1][1].pop("task")))
+        for room, settings in parts:
+            spelled = json.dumps([room.what, settings], sort_keys=True)
+            if spelled not in seen:
+                room.checked(settings)
+                seen.add(spelled)
+
+
+def show(runs: Mapping[str, Chosen]) -> None:
+    """List the runs with their state and label; nothing is computed or written."""
+    store = Store(next(iter(runs.values())).config.results)
+    states = {run: store.state(run) for run in runs}
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
+    say(f"{len(runs)} runs: {counts}")
+    for run, chosen in runs.items():
+        say(f"{run}  {states[run]:<11}  {chosen.label}".rstrip())
+
+
+def sweep(words: Sequence[str], name: str | None, launcher: Launcher) -> list[str]:
+    """Make the runs that the words ask for and are not there yet; write the summary; the ids of all of them.
 
     Raises Unfinished at the end when runs failed.
     """
-    folders = [str(path).removeprefix("file://") for path in config.hydra.searchpath]
-    composer = Composer(folders)
-    points = grid(arguments, composer)
-    settings = with_table(table, points, composer) if table is not None else points
-    configs: dict[str, tuple[DictConfig, Settings]] = {}
-    spelled = json.dumps(sorted(arguments))
-    title = name or (f"table_{table:02}" if table else hashlib.sha256(spelled.encode()).hexdigest()[:8])
-    for chosen in settings:
-        cfg = grouped(composer.config(chosen), title)
-        configs.setdefault(run_id(cfg), (cfg, chosen))
-    first = next(iter(configs.values()))[0]
-    store = Store(first.results)
-    folder = Path(first.results) / "sweeps" / title
-    todo = [run for run in configs if store.state(run) not in DONE]
-    say(f"{len(configs)} runs, {len(configs) - len(todo)} of them done already")
-    jobs = [[f"frozen={freeze(configs[run][0], folder / 'configs' / f'{run}.yaml')}"] for run in todo]
     from normtables.report.manifest import Wanted, announced
     from normtables.report.sweep import summarise
 
-    words = ["normtables", "run", "-m", *([f"+sweep=table_{table:02}"] if table is not None else []), *arguments]
-    wanted = {run: Wanted(text) for run, text in labels({run: chosen for run, (_, chosen) in configs.items()}).items()}
-    with announced(folder, shlex.join(words), 0, wanted) as told:
-        outcomes = launcher.launch(jobs, 0) if jobs else []
-        reasons = {run: one_line(outcome) for run, outcome in itertools.zip_longest(todo, outcomes)}
+    asked = read(words)
+    runs, title = planned(asked, Composer(asked.folders)), name or asked.title
+    results = Path(next(iter(runs.values())).config.results)
+    store, folder = Store(results), results / "sweeps" / title
+    todo = [run for run in runs if store.state(run) not in DONE]
+    check_types(runs[run] for run in todo)
+    say(f"{len(runs)} runs, {len(runs) - len(todo)} of them done already")
+    paths = [freeze(grouped(runs[run].config, title), folder / "configs" / f"{run}.yaml") for run in todo]
+    wanted = {run: Wanted(chosen.label) for run, chosen in runs.items()}
+    with announced(folder, shlex.join(["normtables", "run", *words]), 0, wanted) as told:
+        reasons = launched(launcher, dict(zip(todo, paths)), store)
         failed = {run: why for run, why in reasons.items() if store.state(run) not in DONE}
         for run, why in failed.items():
             told.fail(run, why)
-    say(f"summary: {summarise(list(configs), store, folder)}")
+    say(f"summary: {summarise(list(runs), store, folder)}")
     report_failures(failed, folder)
-    return list(configs)
+    return list(runs)
 
 
-def labels(runs: Mapping[str, Settings]) -> dict[str, str]:
-    """What to call each run: the settings in which it differs from another, as in `norm=bn, seed=0`."""
-    values: dict[str, set[str]] = {}
-    for key, value in itertools.chain.from_iterable(chosen.items() for chosen in runs.values()):
-        values.setdefault(key, set()).add(repr(value))
-    differ = {key for key, found in values.items() if len(found) > 1}
-    return {run: ", ".join(f"{k}={v}" for k, v in chosen.items() if k in differ) for run, chosen in runs.items()}
+def launched(launcher: Launcher, paths: Mapping[str, Path], store: Store) -> dict[str, str]:
+    """Make the runs of these frozen configurations; how the job of each ended, in a line."""
+    try:
+        outcomes = launcher.launch([[f"frozen={path}"] for path in paths.values()], 0) if paths else []
+        return {run: one_line(outcome) for run, outcome in zip(paths, outcomes)}
+    except Exception as error:  # a job's process was killed, or the launcher found no place for its jobs
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return {run: left(run, store, why) for run in paths}
+
+
+def left(run: str, store: Store, why: str) -> str:
+    """What is known of a run whose launcher gave up."""
+    if store.state(run) == "running":
+        return "it is still running; the same command collects it later"
+    record = store.read(run)
+    return record.reason if record else why
 
 
 def grouped(cfg: DictConfig, group: str, *tags: str) -> DictConfig:
@@ -151,6 +191,22 @@ def freeze(cfg: DictConfig, path: Path) -> Path:
     return path.resolve()
 
 
+def thaw(cfg: DictConfig) -> DictConfig:
+    """The configuration kept in the file that `frozen` names; raises UserError where it cannot be read.
+
+    The config.yaml in a run's folder says nothing of the machine: paths, device and tracker are those given beside it.
+    """
+    here = {key: cfg[key] for key in MACHINE if key != "frozen" and not OmegaConf.is_missing(cfg, key)}
+    try:
+        kept: Any = OmegaConf.load(cfg.frozen)
+        for key in ("budget", "evaluate"):
+            if isinstance(kept[key], DictConfig):
+                kept[key] = spelled(kept[key])
+        return OmegaConf.merge(OmegaConf.structured(Settings), here, kept)  # type: ignore[return-value]
+    except Exception as error:
+        raise UserError(f"frozen={cfg.frozen}: {(str(error).splitlines() or ['cannot be read'])[0]}") from error
+
+
 def one_line(outcome: Any) -> str:
     """Why a job returned nothing, in a line."""
     try:
@@ -162,6 +218,6 @@ def one_line(outcome: Any) -> str:
 def report_failures(reasons: dict[str, str], folder: Path) -> None:
     """Raise Unfinished when there is any."""
     if reasons:
-        again = {run: f"normtables run frozen={folder / 'configs' / f'{run}.yaml'}" for run in reasons}
-        lines = [f"{run}: {why}\n  again: {again[run]}" for run, why in reasons.items()]
+        words = {run: ["normtables", "run", f"frozen={folder / 'configs' / f'{run}.yaml'}"] for run in reasons}
+        lines = [f"{run}: {why}\n  again: {shlex.join(words[run])}" for run, why in reasons.items()]
         raise Unfinished("\n".join([f"{len(reasons)} runs failed:", *lines]))

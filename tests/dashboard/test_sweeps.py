@@ -11,12 +11,11 @@ from omegaconf import OmegaConf
 from normtables import making
 from normtables.__main__ import dispatch
 from normtables.config import Composer, facts, run_id
-from normtables.door import thaw
 from normtables.errors import UserError
 from normtables.records import Store
 from normtables.report import manifest
 from normtables.report.fresh import kept_fresh
-from normtables.sweep import labels
+from normtables.sweep import thaw
 from normtables.training.run import execute
 
 
@@ -102,11 +101,6 @@ def test_a_multirun_leaves_its_sweep_and_the_reasons_of_runs_without_a_record(re
     assert (found["counts"]["done"], [run["label"] for run in found["failed"]]) == (1, ["optim.lr=-1"])
     assert "above 0" in found["failed"][0]["reason"]
     assert found["command"].split()[:4] == ["normtables", "run", "-m", "optim.lr=-1,0.1"]
-
-
-def test_runs_are_called_by_the_settings_in_which_they_differ():
-    runs = {"a": {"norm": "bn", "seed": 0}, "b": {"norm": "bn", "seed": 1}}
-    assert labels(runs) == {"a": "seed=0", "b": "seed=1"}
 
 
 def test_files_are_kept_fresh_while_something_goes_on():

@@ -1,6 +1,6 @@
 """The entries of a table file that make its runs, and departures: each with the function that checks and reads it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,7 +208,7 @@ def column_tiers(node: Node | None, tiers: Mapping[str, Tier]) -> Iterator[tuple
         yield from ((name, Node({}, node.where)) for name in node.many_of(tiers, "tier"))
 
 
-def part(node: Node, rows: Mapping[str, Row]) -> Part:
+def part(node: Node, rows: Iterable[str]) -> Part:
     """A column at one tier."""
     f, none = node.fields(("set", "rows", "over")), Node({}, node.where)
     names = f["rows"].many_of(rows, "row") if "rows" in f else ()

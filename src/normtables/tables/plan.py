@@ -176,10 +176,7 @@ def summary(plan: Plan, store: Store) -> pd.DataFrame:
             {
                 "id": run.id,
                 "state": found[run.id],
-                "rows": unique(row for row, _ in (*run.cells, *((r, o) for o, r in run.readings))),
-                "columns": unique(column for _, column in run.cells),
-                "axes": dict(run.axes),
-                "readings": unique(option for option, _ in run.readings),
+                **purpose(run),
                 "settings": dict(run.settings),
                 "seconds": guesses[run.id].seconds,
                 "rough": guesses[run.id].rough,
@@ -188,6 +185,16 @@ def summary(plan: Plan, store: Store) -> pd.DataFrame:
         ],
         columns=["id", "state", "rows", "columns", "axes", "readings", "settings", "seconds", "rough"],
     ).astype({"seconds": float})
+
+
+def purpose(run: PlannedRun) -> dict[str, Any]:
+    """What a run is for: rows, columns, axes, readings."""
+    return {
+        "rows": unique(row for row, _ in (*run.cells, *((r, o) for o, r in run.readings))),
+        "columns": unique(column for _, column in run.cells),
+        "axes": dict(run.axes),
+        "readings": unique(option for option, _ in run.readings),
+    }
 
 
 def unique(names: Iterator[str]) -> Sequence[str]:

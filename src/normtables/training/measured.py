@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from normtables.config import facts, steps_of
+from normtables.config import facts, spelled, steps_of
 from normtables.data import Games, load
 from normtables.errors import UserError
 from normtables.models import MODELS
@@ -101,12 +101,6 @@ class Sizes:
             except RuntimeError:  # a model that looks at its weights' values while it is built
                 self.weights[key] = 0
         return self.weights[key]
-
-
-def spelled(budget: Mapping[str, float]) -> str:
-    """A duration of the facts as a user writes it."""
-    [(unit, amount)] = budget.items()
-    return f"{amount} {unit}"
 
 
 def length(part: Any) -> int:
