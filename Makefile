@@ -5,7 +5,7 @@ RUN = .venv/bin/python -m normtables
 TABLE_OPTIONS = --run --tier "$${TIER:-laptop}" $${JOBS:+--jobs "$$JOBS"} $${LAUNCHER:+--launcher "$$LAUNCHER"} \
 	$${RESULTS:+--results "$$RESULTS"} $${YES:+--yes}
 
-.PHONY: help setup reproduce test test-slurm lint dashboard bench docs clean \
+.PHONY: help setup reproduce test test-slurm lint dashboard bench check-reliability docs clean \
 	reproduce-table-1 reproduce-table-2 reproduce-table-3 reproduce-table-4 reproduce-table-5 reproduce-table-6 \
 	reproduce-table-7 reproduce-table-8 reproduce-table-9 reproduce-table-10 reproduce-table-11
 
@@ -60,11 +60,11 @@ reproduce: setup
 test: setup
 	@.venv/bin/python -m pytest
 
-## test-slurm           tables on a real Slurm of one node, which it installs and starts; needs root, takes ten minutes
+## test-slurm           tables on a real Slurm of one node, which it installs and starts; needs root, half an hour
 test-slurm: setup
 	.venv/bin/python -m pip install -q -c constraints.txt -e '.[slurm]'
 	bash tests/slurm/up.sh
-	NORMTABLES_SLURM=1 .venv/bin/python -m pytest tests/slurm -v -rA
+	NORMTABLES_SLURM=1 .venv/bin/python -m pytest tests/slurm -rA --durations=0
 
 ## lint                 ruff (rules and format) and mypy
 lint: setup
@@ -85,6 +85,10 @@ bench: setup
 	@.venv/bin/python scripts/bench_lstm.py
 	@.venv/bin/python scripts/bench_dqn.py
 	@.venv/bin/python scripts/bench_store.py
+
+## check-reliability    sweeps that are killed, doubled, out of disk: the same records as undisturbed? half an hour
+check-reliability: setup
+	@.venv/bin/python scripts/check_reliability.py
 
 ## docs                 docs/methods.md: all methods, what they compute and what they cost by docs/costs.csv
 docs: setup

@@ -18,12 +18,11 @@ from typing import Any
 
 from measure import Row, command_times, interleaved, row, show
 from normtables.config import Composer, facts, id_of, plain
-from normtables.places import EXPERIMENTS
 from normtables.records import Record, Store
 from normtables.report.runs import runs_index
 from normtables.report.site import Site, serve
 from normtables.tables.plan import plan, summary
-from normtables.tables.spec import load
+from normtables.tables.spec import load, table_files
 
 SETTINGS = {"norm": "dbn", "optim": "adagrad", "optim.lr": 0.01, "budget": "30epochs"}
 TABLE = """table: bench
@@ -121,7 +120,7 @@ def page_rows(site: Site, records: int, rounds: int) -> Iterator[Row]:
 
 def dashboard_rows(full: Path, records: int, rounds: int) -> Iterator[Row]:
     """The data of the dashboard and its page."""
-    tables = sorted(EXPERIMENTS.glob("table_*.yaml"))
+    tables = table_files()
     site, newest = Site(full, tables), Store(full).folder(Store(full).ids()[0]) / "record.json"
 
     def after_a_record() -> None:

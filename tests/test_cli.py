@@ -8,9 +8,12 @@ import pytest
 import yaml
 
 from normtables.__main__ import dispatch, main
+from normtables.config import Composer
 from normtables.errors import UserError
 from normtables.places import CONF
 from normtables.records import Store
+from normtables.tables.plan import plan
+from normtables.tables.spec import load
 
 
 @pytest.fixture
@@ -133,6 +136,16 @@ def test_table_makes_what_is_missing_and_only_that(tmp_path, capsys):
     assert {run["state"] for run in listed} == {"finished"}
     dispatch(["runs", "--where", "norm.alpha=0.1", "--json", "--results", str(tmp_path)])
     assert [run["norm.alpha"] for run in json.loads(capsys.readouterr().out)] == [0.1]
+
+
+def test_what_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
+    """Else the table would be written without it, and nobody would take it over from a holder that dies."""
+    given = []
+    monkeypatch.setattr("normtables.making.run_all", lambda jobs, workers, tell: given.extend(job.run for job in jobs))
+    ids = list(plan(load(3), "smoke", Composer()).runs)
+    with Store(tmp_path).claim(ids[0]):
+        dispatch(["table", "3", "--tier", "smoke", "--run", "--results", str(tmp_path)])
+    assert given == [*ids[1:], ids[0]]
 
 
 def test_stale_lists_records_of_another_version(tmp_path, quick, capsys):

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
     *("help", "setup", "reproduce-table-N", "reproduce", "test", "test-slurm", "lint", "dashboard", "bench", "docs"),
-    "clean",
+    *("check-reliability", "clean"),
 }
 OPTIONS = ("TIER", "JOBS", "LAUNCHER", "RESULTS", "YES", "PYTHON", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
 
@@ -162,6 +162,7 @@ def test_reproduce_stops_at_ctrl_c(checkout):
             "bench",
             [f"scripts/bench_{what}.py" for what in ("trainer", "norms", "images", "tabular", "lstm", "dqn", "store")],
         ),
+        ("check-reliability", ["scripts/check_reliability.py"]),
         ("docs", ["scripts/list_methods.py"]),
         ("reproduce-table-3", ["-m normtables table 3 --run --tier laptop"]),
         ("reproduce", ["-m normtables table 3 --run --tier laptop", "-m normtables report"]),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import ExitStack
 
 import pytest
 from omegaconf import OmegaConf
@@ -65,6 +66,40 @@ def test_a_failing_run_is_reported_and_the_others_finish(composer, tmp_path):
     assert ended[bad.run][0] == "failed"
     assert "should be a number" in ended[bad.run][1]
     assert ended[good.run][0] == "finished"
+
+
+def test_a_run_that_another_process_holds_comes_again_behind_the_others(composer, tmp_path, monkeypatch):
+    """Two sweeps over the same runs: neither computes what the other is at, and neither fails for it."""
+    jobs = [job(composer, tmp_path, budget="2epochs", seed=seed) for seed in range(3)]
+    events, held = [], jobs[0].run
+    with ExitStack() as claims:
+        claims.enter_context(Store(tmp_path).claim(held))
+
+        def tell(event):
+            events.append(event)
+            if [e[1] for e in events if e[0] == "ended"] == [jobs[1].run, jobs[2].run]:
+                claims.close()
+
+        run_all(jobs, 1, tell)
+    assert ("held", held) in events
+    assert [event[1:3] for event in events if event[0] == "ended"] == [(jobs[k].run, "finished") for k in (1, 2, 0)]
+
+
+def test_a_worker_that_dies_behind_its_run_has_not_failed_it(composer, tmp_path, monkeypatch):
+    jobs = [job(composer, tmp_path, budget="2epochs", seed=seed) for seed in range(2)]
+    started, events = [], []
+    start = pool.Worker.__init__
+    monkeypatch.setattr(pool.Worker, "__init__", lambda self, gpu: (start(self, gpu), started.append(self))[0])
+
+    def tell(event):
+        events.append(event)
+        if event[:2] == ("ended", jobs[0].run):
+            os.kill(started[0].process.pid, signal.SIGKILL)
+            started[0].process.join()
+
+    run_all(jobs, 1, tell)
+    assert [event[1:3] for event in events if event[0] == "ended"] == [(j.run, "finished") for j in jobs]
+    assert len(started) == 2
 
 
 def test_refuses_no_workers():

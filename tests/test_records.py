@@ -185,6 +185,20 @@ def test_a_killed_holder_that_nobody_waited_for_is_dead(claim):
     process.communicate()
 
 
+def test_a_claim_that_cannot_be_written_is_none(store, claim, monkeypatch):
+    """Empty on a full disk, it would count as being written and hold the run for a while."""
+
+    def full(handle, mode):
+        os.close(handle)
+        return open("/dev/full", mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", full)
+        refused(lambda: take(claim), "cannot write", claim.parent, "No space left on device; free space")
+    assert not claim.exists()
+    assert store.state("abc") == "missing"
+
+
 def test_another_hosts_claim_is_dead_after_a_while_without_a_sign_of_life(claim):
     claim.write_text(held_by(1, "1", host="elsewhere"))
     assert alive(claim)

@@ -133,3 +133,22 @@ def test_a_refusal_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(UserError, match="scontrol failed: slurm_load_ctl_conf error"):
         slurm.largest_array()
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_each_task_asks_for_its_own_gpus(tmp_path, monkeypatch, gpus):
+    pytest.importorskip("submitit")
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\necho Submitted batch job 7\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    asked = cluster({"launcher.gpus": gpus, "launcher.cpus": 3, "launcher.minutes": 90, "launcher.parallel": 1})
+    assert slurm.submitted([["a.yaml"], ["b.yaml"]], asked, tmp_path / "slurm") == ["7_0", "7_1"]
+    path = tmp_path / "slurm" / "logs" / "7" / "7_submission.sh"
+    wanted = dict(
+        line.removeprefix("#SBATCH --").split("=", 1) for line in path.read_text().splitlines() if "=" in line
+    )
+    assert wanted.get("gpus-per-node") == (str(gpus) if gpus else None)
+    assert {key: wanted[key] for key in ("array", "cpus-per-task", "mem", "nodes", "time")} == {
+        **{"array": "0-1%1", "cpus-per-task": "3", "mem": "4GB", "nodes": "1", "time": "90"},
+    }

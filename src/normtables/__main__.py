@@ -8,9 +8,7 @@ from typing import NoReturn
 
 from normtables import __version__
 from normtables.errors import UserError
-from normtables.places import RESULTS
-
-TIERS = ("smoke", "laptop", "short", "paper")
+from normtables.places import RESULTS, TIERS
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,8 +64,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--yes", action="store_true", help="go ahead with more than an hour or a gigabyte")
     found = command("runs", "list runs")
     found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
-    found = command("compare", "show in what runs differ")
-    found.add_argument("runs", nargs="+", metavar="ID")
+    found = command("compare", "show runs side by side: where they differ, scores, cost; mean and spread over seeds")
+    found.add_argument("runs", nargs="*", metavar="ID", help="an id or its beginning (default: all that --where fits)")
+    found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
     found = command("publish", "send records to Weights & Biases, each once")
     found.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this setting")
     found.epilog = "Settings of the tracker may follow: tracker.project=NAME tracker.mode=offline"

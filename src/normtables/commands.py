@@ -1,11 +1,13 @@
 """What the commands other than `run` do: plan, table, runs, compare, report, publish, errata, data. No torch."""
 
 import json
+import shutil
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -13,8 +15,8 @@ from omegaconf import OmegaConf
 from normtables.config import Composer
 from normtables.data import fetching, files
 from normtables.errors import UserError, lookup
-from normtables.making import file_name, launcher, machine_settings, make_missing, needs, space, write_table
-from normtables.places import EXPERIMENTS, default_root
+from normtables.making import launcher, machine_settings, make_missing, needs, space, write_table
+from normtables.places import default_root
 from normtables.progress import say
 from normtables.records import Record, Store, write_whole
 from normtables.report import csv_text, errata, errata_markdown, put, runs_index
@@ -23,8 +25,11 @@ from normtables.report.manifest import label
 from normtables.tables.claims import changed_verdicts
 from normtables.tables.plan import Plan, missing, plan, summary
 from normtables.tables.searches import searches
-from normtables.tables.spec import TableSpec, load
+from normtables.tables.spec import load, table_files
 from normtables.trackers.publish import publish
+
+if TYPE_CHECKING:
+    from normtables.report.site import Site
 
 
 def planned(options: Namespace, composer: Composer) -> Plan:
@@ -88,7 +93,7 @@ def table_command(options: Namespace) -> int:
     asked = launcher(options)
     settings = machine_settings(options, composer)
     found = planned(options, composer)
-    folder = Path(options.results) / found.tier / file_name(found)
+    folder = Path(options.results) / found.tier / found.spec.label
     old = folder / "claims.csv"
     before = pd.read_csv(old, dtype=str, keep_default_na=False) if old.exists() else None
     failures = make_missing(found, options, settings, composer, store, folder, asked) if options.run else []
@@ -152,31 +157,37 @@ def spelled(value: Any) -> str:
 
 
 def compare_command(options: Namespace) -> int:
-    """Show the settings in which runs differ and their final scores, side by side."""
+    """Show runs side by side: where they differ, their scores and what they took."""
+    from normtables.report import compare
+
     store = Store(options.results)
-    frame = runs_index(store).set_index("id")
-    for run in options.runs:
-        lookup({name: name for name in frame.index}, run, "run")
-    part = frame.loc[options.runs].dropna(axis=1, how="all").T
-    differs = part.map(str).nunique(axis=1) > 1
-    say(part[differs].to_string(na_rep=""))
+    ids = compare.named(store, options.runs)
+    if options.where:
+        fit = [str(run) for run in chosen(runs_index(store), options.where)["id"]]
+        ids = [run for run in ids if run in fit] if ids else fit
+    if not ids:
+        raise UserError("compare needs runs: ids, or --where KEY=VALUE that some run satisfies")
+    found = compare.compare(store, ids, arranged=not options.runs)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    say(json.dumps(compare.as_json(found), indent=1) if options.json else compare.text(found, width))
     return 0
 
 
-def tables_here() -> list[TableSpec]:
-    """The project's own tables."""
-    return [load(path) for path in sorted(EXPERIMENTS.glob("table_*.yaml"))]
+def gathered(options: Namespace, *more: Path) -> "Site":
+    """What the page shows of the results and the project's tables, and of `more`."""
+    from normtables.report.site import Site
+
+    return Site(Path(options.results), [*table_files(), *more])
 
 
 def report_command(options: Namespace) -> int:
     """Put all collected tables into one document, and the dashboard's page beside it."""
     from normtables.report import site
 
-    results, folder = Path(options.results), Path(options.results) / "report"
-    for path in put(folder, book(results, tables_here())):
+    folder = Path(options.results) / "report"
+    for path in put(folder, book(folder.parent, [load(path) for path in table_files()])):
         say(f"written: {path}")
-    gathered = site.Site(results, sorted(EXPERIMENTS.glob("table_*.yaml")))
-    say(f"written: {site.export(gathered, folder / 'site')}")
+    say(f"written: {site.export(gathered(options), folder / 'site')}")
     return 0
 
 
@@ -184,12 +195,11 @@ def dashboard_command(options: Namespace) -> int:
     """Serve the page until Ctrl-C, or write it into a folder."""
     from normtables.report import site
 
-    tables = [*sorted(EXPERIMENTS.glob("table_*.yaml")), *map(Path, options.tables)]
-    gathered = site.Site(Path(options.results), tables)
+    shown = gathered(options, *map(Path, options.tables))
     if options.export:
-        say(f"written: {site.export(gathered, Path(options.export))}")
+        say(f"written: {site.export(shown, Path(options.export))}")
         return 0
-    with site.serve(gathered, options.port) as server:
+    with site.serve(shown, options.port) as server:
         say(f"the dashboard is at {server.url} until Ctrl-C")
         with suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -199,7 +209,7 @@ def dashboard_command(options: Namespace) -> int:
 
 def errata_command(options: Namespace) -> int:
     """List every cell where the survey and its source differ."""
-    specs = tables_here()
+    specs = [load(path) for path in table_files()]
     say(errata(specs).to_json(orient="records", indent=1) if options.json else errata_markdown(specs))
     return 0
 

@@ -24,7 +24,7 @@ from normtables.slurm import Cluster, cluster, send
 from normtables.sweep import grouped
 from normtables.tables import collect as tables
 from normtables.tables.claims import judge
-from normtables.tables.plan import Plan, missing, summary
+from normtables.tables.plan import Plan, missing, running, summary
 from normtables.words import grid, parsed, plain
 
 ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
@@ -90,12 +90,6 @@ def write_table(found: Plan, store: Store, folder: Path) -> pd.DataFrame:
     return claims
 
 
-def file_name(found: Plan) -> str:
-    """table_03, or the name in a user's own file."""
-    number = found.spec.table
-    return f"table_{number:02}" if isinstance(number, int) else str(number)
-
-
 def make_missing(
     found: Plan,
     options: Namespace,
@@ -107,9 +101,10 @@ def make_missing(
 ) -> list[tuple[str, str]]:
     """Make the runs of a plan that are not there, the table's files following, or send them to a cluster.
 
+    What another process is making is waited for here, and left to itself on a cluster.
     Gives (id, reason) of each that failed here.
     """
-    todo = missing(found, store)
+    todo = missing(found, store) + ([] if asked else running(found, store))
     workers = default_jobs() if options.jobs is None else options.jobs
     if workers < 1:
         raise UserError(f"--jobs {workers} (JOBS={workers}): at least 1 worker process")
@@ -120,16 +115,16 @@ def make_missing(
     say(f"Table {found.spec.table}, tier {found.tier}: {count}")
     size = space(found)
     confirm(frame["seconds"].fillna(1.0).sum() / workers, sum(size), needs(frame, size, store), options.yes)
-    group = (f"{file_name(found)} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")
+    group = (f"{found.spec.label} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")
     configs = {run.id: grouped(composer.config({**run.settings, **settings}), *group) for run in todo}
     if asked:
-        sent = Path(settings["results"]) / "slurm" / f"{file_name(found)}_{found.tier}"
+        sent = Path(settings["results"]) / "slurm" / f"{found.spec.label}_{found.tier}"
         send(configs, dict(zip(frame["id"], frame["seconds"])), asked, sent)
         return []
     jobs = [Job(run, OmegaConf.to_yaml(cfg, resolve=True)) for run, cfg in configs.items()]
     words = ["normtables", "table", options.table, "--tier", found.tier, "--run", *options.settings]
     words += ["--results", options.results] if options.results != str(RESULTS) else []
-    place = Path(options.results) / "sweeps" / f"{file_name(found)}_{found.tier}"
+    place = Path(options.results) / "sweeps" / f"{found.spec.label}_{found.tier}"
     with (
         announced(place, shlex.join(words), workers, wanted(frame)) as sweep,
         kept_fresh(partial(write_table, found, store, folder)),

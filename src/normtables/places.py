@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF, EXPERIMENTS, RESULTS = ROOT / "conf", ROOT / "experiments", ROOT / "results"
+TIERS = ("smoke", "laptop", "short", "paper")  # folders of tables in results, from the smallest runs to the largest
 
 
 def user_cache() -> Path:

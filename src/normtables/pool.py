@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,9 +17,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from normtables.errors import UserError
+from normtables.records import Held
 
 Event = tuple[Any, ...]
 # row: run, step, steps, newest history row · ended: run, status, reason, final scores, seconds
+# held: run, which another sweep is making at this moment; it comes again behind all others
+PAUSE = 1.0  # seconds before a worker that met a held run takes the next
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ def work(connection: Connection) -> None:
         try:
             record = execute(OmegaConf.create(job.yaml), partial(tell, "row"))
             ended = (record.status, record.reason, record.final, record.facts.get("seconds", 0.0))
+        except Held:
+            time.sleep(PAUSE)
+            tell("held", job.run)
+            continue
         except (Failed, UserError) as error:
             ended = ("failed", str(error), {}, 0.0)
         tell("ended", job.run, *ended)
@@ -125,6 +133,7 @@ def environment(**values: str) -> Iterator[None]:
 def run_all(jobs: Iterable[Job], workers: int, tell: Callable[[Event], None]) -> None:
     """Make all runs with so many workers at once and `tell` every event as it comes.
 
+    A run that another process is at waits for that process: its record is read then, or the run goes on here.
     Raises UserError for fewer than one worker; KeyboardInterrupt ends the workers, whose runs go on from their
     checkpoints at the next call.
     """
@@ -159,7 +168,12 @@ def serve(
                 pool[i].give(left)
             return
         tell(event)
-        if event[0] == "ended" and worker.process.is_alive() and not worker.give(left):
+        if event[0] == "row":
+            continue
+        if event[0] == "held" and worker.job:
+            left.append(worker.job)
+        worker.job = None  # should the process die now, that run is not the worse for it
+        if worker.process.is_alive() and not worker.give(left):
             worker.process.join()
             del pool[i]
             return

@@ -21,6 +21,7 @@ class Board:
         self.failures: list[tuple[str, str]] = []
         self.began = time.monotonic()
         self.spoken: dict[str, float] = {}
+        self.held: set[str] = set()
         self.tasks: dict[str, TaskID] = {}
         self.sweep = bars.add_task(f"{total} runs", total=total) if bars and total > 1 else None
 
@@ -28,6 +29,8 @@ class Board:
         """Take one event of `pool.run_all`."""
         if event[0] == "row":
             self.row(*event[1:])
+        elif event[0] == "held":
+            self.hold(*event[1:])
         else:
             self.end(*event[1:])
 
@@ -41,6 +44,12 @@ class Board:
         elif time.monotonic() - self.spoken.get(run, self.began) >= QUIET:
             self.spoken[run] = time.monotonic()
             say(f"  {text}")
+
+    def hold(self, run: str) -> None:
+        """Another process is at a run; that is said once."""
+        if run not in self.held and not self.bars:
+            say(f"  {run} is being computed by another process, whose record will do")
+        self.held.add(run)
 
     def end(self, run: str, status: str, reason: str, final: dict[str, float], seconds: float) -> None:
         """A run has ended."""

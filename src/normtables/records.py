@@ -19,6 +19,10 @@ HEARTBEAT = 20.0  # seconds between two signs of life of a claim
 STALE = 300.0  # seconds without a sign of life after which another host's claim counts as dead
 
 
+class Held(UserError):
+    """Another process is at this run."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What a finished, diverged or failed run leaves behind."""
@@ -197,12 +201,16 @@ def take(path: Path) -> bool:
                         return False
                     grave.unlink()
             else:
-                with os.fdopen(handle, "w") as file:
-                    file.write(signature())
+                try:
+                    with os.fdopen(handle, "w") as file:
+                        file.write(signature())
+                except OSError:
+                    path.unlink(missing_ok=True)  # without a word in it, it would hold the run for a while
+                    raise
                 return True
     except OSError as error:
         raise UserError(
-            f"cannot write {path.parent}: {error.strerror}; choose another folder with results=DIR"
+            f"cannot write {path.parent}: {error.strerror}; free space or choose another folder with results=DIR"
         ) from error
     return False
 

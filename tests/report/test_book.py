@@ -9,11 +9,11 @@ import pytest
 
 from normtables.errors import UserError
 from normtables.places import EXPERIMENTS, RESULTS
-from normtables.report.book import TIERS, book
+from normtables.report.book import SHOWN, book
 from normtables.tables.spec import load
 
 SPECS = [load(path) for path in sorted(EXPERIMENTS.glob("table_*.yaml"))]
-FOLDERS = sorted(path.parent for path in RESULTS.glob("*/table_*/table.md") if path.parent.parent.name in TIERS)
+FOLDERS = sorted(path.parent for path in RESULTS.glob("*/table_*/table.md") if path.parent.parent.name in SHOWN)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_misprints_stand_at_the_end(whole):
 def test_latex_takes_it(whole, tmp_path):
     if not shutil.which("pdflatex"):
         pytest.skip("needs pdflatex")
-    for tier in TIERS:
+    for tier in SHOWN:
         (tmp_path / tier).symlink_to(RESULTS / tier)
     folder = tmp_path / "report"
     folder.mkdir()

@@ -1,6 +1,7 @@
 """What the written files say, and that they cannot be broken by what is missing, published or oddly named."""
 
 import dataclasses
+import errno
 import math
 import os
 import re
@@ -156,6 +157,16 @@ def test_files_appear_whole(tmp_path, monkeypatch):
     with pytest.raises(UserError):
         report.put(tmp_path, {"x": "new"})
     assert (tmp_path / "x").read_text() == "old"
+
+
+def test_a_file_that_cannot_be_written_leaves_no_half(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(tmp_path), "replace", full)
+    with pytest.raises(UserError, match="No space left on device; free space"):
+        report.put(tmp_path, {"x": "new"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errata_are_classed_by_how_well_the_source_is_known(laptop):

@@ -1,5 +1,6 @@
 #!/bin/bash
 # Starts a Slurm of one node for `make test-slurm`, without systemd and without accounting; as root, on Debian or Ubuntu.
+# Its two GPUs are device files that stand for nothing: Slurm hands them out, no program can use them.
 set -euo pipefail
 if ! command -v sbatch munged > /dev/null; then
     apt-get update -qq
@@ -14,7 +15,15 @@ chmod 400 /etc/munge/munge.key
 pgrep -x munged > /dev/null || runuser -u munge -- /usr/sbin/munged
 
 host=$(hostname -s)
-install -d /etc/slurm /var/spool/slurmctld /var/spool/slurmd /var/log/slurm
+install -d /etc/slurm /var/spool/slurmctld /var/spool/slurmd /var/log/slurm /var/spool/slurmd/gpus
+for k in 0 1; do
+    if [ ! -e /var/spool/slurmd/gpus/nvidia$k ]; then mknod /var/spool/slurmd/gpus/nvidia$k c 1 3; fi # as /dev/null
+done
+cat > /etc/slurm/gres.conf << CONF
+AutoDetect=off
+NodeName=$host Name=gpu File=/var/spool/slurmd/gpus/nvidia0
+NodeName=$host Name=gpu File=/var/spool/slurmd/gpus/nvidia1
+CONF
 cat > /etc/slurm/slurm.conf << CONF
 ClusterName=test
 SlurmctldHost=$host(127.0.0.1)
@@ -36,8 +45,9 @@ SlurmdSpoolDir=/var/spool/slurmd
 SlurmctldLogFile=/var/log/slurm/slurmctld.log
 SlurmdLogFile=/var/log/slurm/slurmd.log
 MaxArraySize=101
+GresTypes=gpu
 KillWait=5
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) Gres=gpu:2 State=UNKNOWN
 PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 CONF
 pgrep -x slurmctld > /dev/null || /usr/sbin/slurmctld

@@ -304,3 +304,5 @@ def test_changed_verdicts_are_named(tmp_path):
         "table 3, laptop, claim T3a [MNIST error %]: supported -> undecided"
     ]
     assert claims.changed_verdicts(old, frame("undecided", tier="paper")) == []
+    frame("supported").head(0).to_csv(path, index=False)  # of a table that claims nothing
+    assert claims.changed_verdicts(pd.read_csv(path), frame("supported")) == []

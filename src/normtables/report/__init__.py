@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -55,7 +56,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def put(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
     """Write files into a folder, each in one move; raises UserError where the folder cannot be written."""
-    paths = []
+    paths, part = [], folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -63,5 +64,9 @@ def put(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
             part.write_bytes(content if isinstance(content, bytes) else content.encode())
             paths.append(part.replace(path))
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder with results=DIR") from error
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; free space or choose another folder with results=DIR"
+        ) from error
     return paths

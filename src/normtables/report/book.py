@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from normtables.errors import UserError
+from normtables.places import TIERS
 from normtables.report.misprints import MEANING, errata_markdown, found, printed
 from normtables.report.text import latex
 from normtables.tables.spec import TableSpec
 
-TIERS = ("paper", "short", "laptop")  # the numbers of smoke mean nothing
+SHOWN = [tier for tier in reversed(TIERS) if tier != "smoke"]  # the numbers of smoke mean nothing
 FOLDER = "report"
 TITLE = "The tables of a survey of batch normalization, reproduced"
 OPENING = (
@@ -41,7 +42,7 @@ def book(results: Path, specs: Sequence[TableSpec]) -> dict[str, str | bytes]:
 
     Raises UserError where no table was collected yet.
     """
-    parts = [(spec, folder) for spec in specs for tier in TIERS if (folder := collected(results, spec, tier))]
+    parts = [(spec, folder) for spec in specs for tier in SHOWN if (folder := collected(results, spec, tier))]
     if not parts:
         raise UserError(f"{results} has no table yet: make one first, for instance make reproduce-table-3")
     return {"report.md": in_markdown(parts, specs), "report.tex": in_latex(parts, specs)}
@@ -49,7 +50,7 @@ def book(results: Path, specs: Sequence[TableSpec]) -> dict[str, str | bytes]:
 
 def collected(results: Path, spec: TableSpec, tier: str) -> Path | None:
     """The folder of a table at a tier, where it was collected."""
-    folder = results / tier / f"table_{spec.table:02}"
+    folder = results / tier / spec.label
     return folder if (folder / "table.md").exists() else None
 
 

@@ -1,7 +1,7 @@
 """The flat index of a store: results/runs.csv, one row a run."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -31,6 +31,11 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.dumps(value) if isinstance(value, list | tuple) else value
+
+
+def but_seeds(names: Iterable[str]) -> list[str]:
+    """The settings that are not a repetition by seed."""
+    return [name for name in names if not name.startswith("seeds.")]
 
 
 def rank(name: str) -> int:

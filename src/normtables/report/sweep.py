@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from normtables.records import Store
 from normtables.report import csv_text, put
 from normtables.report.figure import images, plain_style
-from normtables.report.runs import leaves
+from normtables.report.runs import but_seeds, leaves
 
 RATE = "optim.lr"
 
@@ -62,14 +62,9 @@ def columns_of(rows: Sequence[dict]) -> list[str]:
     return list(dict.fromkeys([*(key for row in rows for key in row), "score", "best", "last", "seconds"]))
 
 
-def groups_of(varied: Sequence[str]) -> list[str]:
-    """The varied settings that are not a repetition by seed."""
-    return [key for key in varied if not key.startswith("seeds.")]
-
-
 def page(frame: pd.DataFrame, varied: Sequence[str]) -> str:
     """Mean, sd and n of the best and the last score by the varied settings; no mean over survivors."""
-    keys = groups_of(varied)
+    keys = but_seeds(varied)
     lines = [f"# Sweep of {len(frame)} runs", "", f"Score: {', '.join(sorted(set(frame['score'].dropna())))}", ""]
     table = []
     for point, part in frame.groupby(keys, dropna=False, sort=False) if keys else [((), frame)]:
@@ -87,7 +82,7 @@ def page(frame: pd.DataFrame, varied: Sequence[str]) -> str:
 
 def figure(frame: pd.DataFrame, varied: Sequence[str]) -> Figure:
     """The best score over the learning rate where it varies, over the groups of settings otherwise; a line a method."""
-    keys = groups_of(varied)
+    keys = but_seeds(varied)
     x = RATE if RATE in keys else (keys[-1] if keys else "id")
     rest = [key for key in keys if key != x]
     drawn = Figure(figsize=(7, 4.5), layout="constrained")

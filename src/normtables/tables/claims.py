@@ -257,7 +257,7 @@ def changed_verdicts(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
 
 def verdicts(frame: pd.DataFrame) -> dict[tuple[str, ...], str]:
     """(table, tier, claim, column) to verdict."""
-    columns = frame["says"].str.rpartition(" [")[2]
+    columns = [says.rpartition(" [")[2] for says in frame["says"]]
     keys = zip(frame["table"].astype(str), frame["tier"], frame["claim"].astype(str), columns)
     return dict(zip(keys, frame["verdict"]))
 

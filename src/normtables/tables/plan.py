@@ -163,6 +163,12 @@ def missing(plan: Plan, store: Store) -> list[PlannedRun]:
     return [run for name, run in plan.runs.items() if found[name] in TO_RUN]
 
 
+def running(plan: Plan, store: Store) -> list[PlannedRun]:
+    """The runs that some process is making at this moment."""
+    found = states(plan, store)
+    return [run for name, run in plan.runs.items() if found[name] == "running"]
+
+
 def summary(plan: Plan, store: Store) -> pd.DataFrame:
     """One row a run: id, state, rows, columns, axes, readings, settings, seconds (0 when done, NaN when unknown), rough
     (whether runs of another size are behind the seconds)."""

@@ -123,6 +123,11 @@ def load(source: Path | str | int) -> TableSpec:
     return spec
 
 
+def table_files() -> list[Path]:
+    """The project's own table files."""
+    return sorted(EXPERIMENTS.glob("table_*.yaml"))
+
+
 def find(source: Path | str | int) -> Path:
     """The path of a table file, given that path or a number; UserError for a number that has no file."""
     if not str(source).isdecimal():

@@ -20,7 +20,7 @@ from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.norms.modes import evaluating
 from normtables.optim import OPTIMIZERS, SCHEDULES
-from normtables.records import DONE, Record, Store, write_whole
+from normtables.records import DONE, Held, Record, Store, write_whole
 from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
 from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, fitted, history, loop, machine
@@ -43,7 +43,8 @@ def silent(run: str, step: int, steps: int, row: Row) -> None:
 def execute(cfg: DictConfig, report: Report = silent) -> Record:
     """The record of a configuration: read where the run is done already, computed otherwise.
 
-    Raises UserError for what the user can mend (nothing is left behind) and Failed for any other error (recorded).
+    Raises UserError for what the user can mend (nothing is left behind), Held where another process is at the run, and
+    Failed for any other error (recorded).
     """
     known = facts(cfg)
     run = id_of(known)
@@ -53,7 +54,7 @@ def execute(cfg: DictConfig, report: Report = silent) -> Record:
         return record
     with store.claim(run) as mine:
         if not mine:
-            raise UserError(f"run {run} is being computed by another process; the same command reads its record later")
+            raise Held(f"run {run} is being computed by another process; the same command reads its record later")
         record = store.read(run)
         if record and record.status in DONE:  # another process made it between the look and the claim
             return record

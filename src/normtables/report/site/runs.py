@@ -34,6 +34,7 @@ class Seen:
     scores: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     score: str = ""
+    better: str = ""
     last: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -105,6 +106,7 @@ class Runs:
             scores={name: rounded(value) for name, value in record.final.items()},
             facts={name: plain(record.facts[name]) for name in FACTS if name in record.facts},
             score=str(record.score.get("name", "")),
+            better=str(record.score.get("better", "")),
         )
 
     def unfinished(self, run: str, stamp: Stamp, held: bool) -> Seen:

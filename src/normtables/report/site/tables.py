@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from normtables.places import RESULTS
+from normtables.places import RESULTS, TIERS
 from normtables.report import misprints
 from normtables.report.grid import WAITING, shown
 from normtables.report.site.runs import stat
@@ -16,7 +16,6 @@ from normtables.tables.collect import COMPANION
 from normtables.tables.spec import TableSpec, load
 from normtables.tables.wording import chance_of, number, published
 
-TIERS = ("smoke", "laptop", "short", "paper")
 NUMBERS = ("survey", "original", "ours", "sd", "ci_low", "ci_high", "p_value")
 VERDICTS = ("supported", "contradicted", "undecided", "too few runs", "missing")
 UNRUN = ("quoted", "not planned")  # status of cells that nobody has to run
