@@ -9,14 +9,17 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "normtables"
 
-# room: the rooms and outside packages it may import beside the standard library, `errors`, `registry` and `places`
+EVERYWHERE = ("errors", "registry", "places", "processes", "__version__")
+# room: the rooms and outside packages it may import beside the standard library and those for EVERYWHERE
 ROOMS = {
     "errors": set(),
     "registry": set(),
     "places": set(),
+    "processes": set(),
+    "world": {"torch"},
     "config": {"omegaconf", "hydra"},
     "records": set(),
-    "norms": {"torch", "numpy"},
+    "norms": {"world", "torch", "numpy"},
     "models": {"norms", "torch", "torchvision", "numpy", "sklearn", "threadpoolctl"},
     "optim": {"config", "torch"},
     "data": {
@@ -32,9 +35,21 @@ ROOMS = {
         "h5py",
         "ale_py",
     },
-    "tasks": {"data", "norms", "torch", "numpy", "sklearn", "threadpoolctl"},
+    "tasks": {"world", "data", "norms", "torch", "numpy", "sklearn", "threadpoolctl"},
     "trackers": {"records", "wandb"},
-    "training": {"config", "records", "norms", "models", "optim", "data", "tasks", "trackers", "torch", "omegaconf"},
+    "training": {
+        "config",
+        "world",
+        "records",
+        "norms",
+        "models",
+        "optim",
+        "data",
+        "tasks",
+        "trackers",
+        "torch",
+        "omegaconf",
+    },
     "tables": {"config", "records", "numpy", "pandas", "scipy", "yaml"},
     "report": {"tables", "records", "pandas", "matplotlib", "jinja2", "yaml"},
 }
@@ -65,7 +80,7 @@ def imported(path):
 
 
 def strangers(path, room):
-    allowed = ROOMS[room] | {room, "errors", "registry", "places", "__version__"} | sys.stdlib_module_names
+    allowed = ROOMS[room] | {room, *EVERYWHERE} | sys.stdlib_module_names
     for name, line in imported(path):
         first, *rest = name.split(".")
         if (rest[0] if first == "normtables" and rest else first) not in allowed:

@@ -2,12 +2,13 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from normtables import __version__
-from normtables.errors import UserError
+from normtables import __version__, processes
+from normtables.errors import Elsewhere, UserError
 from normtables.places import RESULTS, TIERS
 
 
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run a command; its exit status."""
+    processes.check_command(arguments)
     if arguments[:1] == ["run"]:
         importlib.import_module("normtables.door").run(arguments[1:])
         return 0
@@ -103,7 +105,11 @@ def dispatch(arguments: Sequence[str]) -> int:
 def main() -> None:
     """The console script: 0 done, 1 runs failed, 2 a mistake that one line explains, 130 stopped with Ctrl-C."""
     try:
+        if processes.rank():  # the first process shows the run
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
         sys.exit(dispatch(sys.argv[1:]))
+    except Elsewhere as error:
+        sys.exit(error.status)
     except UserError as error:
         sys.exit(complain(str(error), 2))
     except KeyboardInterrupt:
@@ -117,8 +123,9 @@ def main() -> None:
 
 
 def complain(text: str, status: int) -> int:
-    """Print one line to standard error."""
-    print(f"normtables: {text}", file=sys.stderr)
+    """Print one line to standard error, where this process is the one to tell."""
+    if processes.speaks():
+        print(f"normtables: {text}", file=sys.stderr)
     return status
 
 

@@ -18,12 +18,14 @@ from hydra.errors import HydraException
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from normtables import processes
 from normtables.errors import UserError, nearest
 from normtables.places import CONF, RESULTS, default_root
 
 GROUPS = ("model", "norm", "dataset", "optim", "schedule", "tier", "runtime", "tracker")
 INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
-CHOICES = {"init": INITS, "precision": ("float32", "float64", "bfloat16")}
+PRECISIONS = ("float32", "float64", "bfloat16")
+CHOICES = {"init": INITS, "precision": PRECISIONS, "batch_statistics": ("synchronised", "per_device")}
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
@@ -105,6 +107,8 @@ class Settings:
     precision: str = "float32"
     tf32: bool = False
     deterministic: bool = True
+    batch_statistics: str = "synchronised"
+    processes: int = II("processes:")
     data: Data = field(default_factory=Data)
     results: str = str(RESULTS)
     frozen: str = ""
@@ -113,6 +117,7 @@ class Settings:
 def register_schema() -> None:
     """Make the typed root and the resolvers known to Hydra; calling it again changes nothing."""
     OmegaConf.register_new_resolver("data_root", lambda: str(default_root()), replace=True)
+    OmegaConf.register_new_resolver("processes", processes.size, replace=True)
     ConfigStore.instance().store(name="schema", node=Settings)
 
 
@@ -123,10 +128,8 @@ def require_checkout() -> None:
 
 
 def duration(text: str, what: str) -> tuple[float, str]:
-    """`"100 epochs"` to (100.0, "epoch"); raises UserError for anything but a positive number and one unit.
-
-    A budget may be 0: that of a model which is fitted at once.
-    """
+    """`"100 epochs"` to (100.0, "epoch"); raises UserError for anything but a positive number and one unit. A budget
+    may be 0: that of a model which is fitted at once."""
     found = re.fullmatch(r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)[ _]*([a-z]+)\s*", str(text))
     amount = float(found[1]) if found else 0.0
     if not found or not (amount or what == "budget") or not math.isfinite(amount):
@@ -175,7 +178,7 @@ def plain(value: Any) -> Any:
 
 
 def facts(cfg: DictConfig) -> dict[str, Any]:
-    """Every resolved setting that can change a number, as plain data."""
+    """Every resolved setting that can change a number, as plain data; synchronised processes compute as one does."""
     try:
         whole = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -185,6 +188,8 @@ def facts(cfg: DictConfig) -> dict[str, Any]:
     for key in ("budget", "evaluate"):
         amount, unit = duration(kept[key], key)
         kept[key] = {unit: plain(amount)} if amount else {"step": 0}
+    if kept["batch_statistics"] == "synchronised" or kept["processes"] == 1:
+        del kept["batch_statistics"], kept["processes"]
     return kept
 
 

@@ -11,6 +11,14 @@ class UserError(Exception):
     """A mistake that one line can explain; the command line prints that line and exits with status 2."""
 
 
+class Elsewhere(UserError):
+    """Another process of the same run failed first and tells it; this one ends in silence with that one's status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("another process of this run failed")
+        self.status = status
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the valid name closest to `name`, or nothing when none is close."""
     close = difflib.get_close_matches(str(name).lower(), {n.lower(): n for n in names}, n=1, cutoff=0.5)

@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from normtables.config import MACHINE, Composer, Settings, facts, id_of, spelled
 from normtables.errors import UserError, lookup
-from normtables.places import EXPERIMENTS
 from normtables.progress import say
 from normtables.records import DONE, Store, write_whole
 from normtables.registry import Registry
@@ -48,8 +47,10 @@ def points(asked: Asked, composer: Composer) -> list[Point]:
     own = grid(asked.settings, composer)
     if not asked.sweep:
         return [Point("", on, on) for on in own]
+    from normtables.tables.spec import table_files
+
     files = {p.stem: p for folder in reversed(composer.folders) for p in (folder / "sweep").glob("*.yaml")}
-    tables = {p.stem: p for p in EXPERIMENTS.glob("table_*.yaml")}
+    tables = {p.stem: p for p in table_files()}
     path = lookup(tables | files, asked.sweep, "sweep")
     if asked.sweep not in files:
         return with_table(path, own, composer)

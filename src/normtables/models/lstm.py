@@ -34,6 +34,7 @@ class LanguageModel(nn.Module):
 
     carried: Tensor
     evaluated: Tensor
+    by_example = {"carried": 2}  # buffers with something for each example of a batch, and in which dimension
 
     def __init__(self, kit: Kit, symbols: int, streams: int, layers: int, units: int, dropout: float) -> None:
         super().__init__()

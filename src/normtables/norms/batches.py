@@ -10,6 +10,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from normtables.errors import UserError
+from normtables.world import ALONE, World
 
 Statistics = tuple[Tensor, Tensor]  # (mean, scale), [channels] each; what scale is, the method says
 
@@ -98,13 +99,23 @@ class Moments(Function):
         return (mean.view(x.shape[1:3]), variance.view(x.shape[1:3])), (0, 0)
 
 
-def moments(x: Tensor, dtype: torch.dtype) -> Statistics:
-    """Mean and biased variance over all but the channels, in `dtype`; on the CPU far faster than torch.var_mean."""
+def moments(x: Tensor, dtype: torch.dtype, world: World = ALONE) -> Statistics:
+    """Mean and biased variance over all but the channels, and over the examples of all processes, in `dtype`; on the
+    CPU far faster than torch.var_mean."""
     if torch.compiler.is_compiling():  # a compiler fuses the formula
         variance, mean = torch.var_mean(x.to(dtype), axes(x), correction=0)
     else:  # the kernel itself takes half precision with float32 statistics
         mean, variance = Moments.apply(x if x.dtype.itemsize == 2 else x.to(dtype), dtype)
-    return mean, variance
+    return pooled(mean, variance, world)
+
+
+def pooled(mean: Tensor, variance: Tensor, world: World) -> Statistics:
+    """Mean and biased variance over the values of all processes, which have equally many, from those of each."""
+    if world.size == 1:
+        return mean, variance
+    means, variances = world.gather(torch.stack([mean, variance])).unbind(1)
+    whole = means.mean(0)
+    return whole, (variances + (means - whole).square()).mean(0)
 
 
 def chunks(x: Tensor, ghost: int) -> tuple[Tensor, ...]:
@@ -116,9 +127,9 @@ def chunks(x: Tensor, ghost: int) -> tuple[Tensor, ...]:
     return x.split([n // count + (i < n % count) for i in range(count)])
 
 
-def require_two(x: Tensor) -> None:
-    """Raise UserError where each channel has a single value, which has no spread."""
-    if x.numel() == x.shape[1]:
+def require_two(x: Tensor, world: World = ALONE) -> None:
+    """Raise UserError where each channel has a single value in all processes together, which has no spread."""
+    if x.numel() * world.size == x.shape[1]:
         raise UserError(
             f"a training batch of shape {list(x.shape)} has one value per channel and batch statistics need two: "
             "raise batch_size (or norm.ghost), or take norm=ln, gn or wn"
@@ -137,6 +148,7 @@ class BatchStatistics(nn.Module):
     momentum: float
     options: Options
     names: tuple[str, str]  # of the buffers with the running mean and scale
+    world = ALONE  # the processes over whose examples statistics are taken
     inside = 0.0  # added under the root of `squared`
 
     def running(self) -> Statistics:
@@ -183,12 +195,12 @@ class BatchStatistics(nn.Module):
         options = self.options
         if options.use == "running" and not options.update:
             return self.constant(x, *self.running())
-        require_two(x)
-        if options.use == "batch" and options.flow:
+        require_two(x, self.world)
+        if options.use == "batch" and options.flow and self.world.size == 1:
             return self.through(x)
         with torch.set_grad_enabled(options.flow and torch.is_grad_enabled()):
             batch = self.measure(x)
-            new = self.blend(*batch, x.numel() // x.shape[1])
+            new = self.blend(*batch, self.world.size * x.numel() // x.shape[1])
         if options.update:
             self.keep(new)
         used = batch if options.use == "batch" else new

@@ -50,7 +50,7 @@ class OptionBatchNorm(BatchStatistics, _BatchNorm):
 
     def measure(self, x: Tensor) -> Statistics:
         """Mean and biased variance."""
-        return moments(x, self.running_mean.dtype)
+        return moments(x, self.running_mean.dtype, self.world)
 
     def squared(self, scale: Tensor) -> Tensor:
         """The variance; epsilon is added under the root."""

@@ -11,9 +11,11 @@ from torch.autograd.function import once_differentiable
 
 from normtables.errors import UserError
 from normtables.norms import METHODS, Method
+from normtables.norms.batches import pooled
 from normtables.norms.bn import bn
 from normtables.norms.products import linear
 from normtables.norms.recurrent import State, StepLSTM, cell, recurrence
+from normtables.world import ALONE
 
 Rows = tuple[Tensor, Tensor]  # mean and spread, [..., 1, features] each
 NEWEST = 0.9  # weight of the batch at hand in evaluation="published"
@@ -111,6 +113,7 @@ class StepNorm(nn.Module):
     mean: Tensor
     spread: Tensor
     reached: Tensor
+    world = ALONE  # the processes over whose examples statistics are taken
 
     def __init__(self, features: int, averages: Averages, gamma: float, shift: bool) -> None:
         super().__init__()
@@ -135,13 +138,21 @@ class StepNorm(nn.Module):
         index = torch.arange(time, device=self.reached.device).minimum((self.reached - 1).clamp(min=0))
         return self.mean[index].unsqueeze(1), self.spread[index].unsqueeze(1)
 
+    def centre(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x - mean, mean and variance over the batch, that of all processes."""
+        if self.world.size == 1:
+            return Centre.apply(x)
+        mean = x.mean(-2, keepdim=True)
+        mean, variance = pooled(mean, (x - mean).square().mean(-2, keepdim=True), self.world)
+        return x - mean, mean, variance
+
     def normalise(self, x: Tensor, rows: Rows) -> tuple[Tensor, Rows]:
         """[..., n, features] with `rows` of its positions to the same shape, and the statistics that were used."""
         x = x.to(self.gamma.dtype)
         if not self.training and self.averages.evaluation == "population":
             (mean, spread), centred = rows, x - rows[0]
         else:
-            centred, mean, variance = Centre.apply(x)
+            centred, mean, variance = self.centre(x)
             spread = self.spread_of(variance)
         if not self.training and self.averages.evaluation == "published":
             mean, spread = torch.lerp(rows[0], mean, NEWEST), torch.lerp(rows[1], spread, NEWEST)
@@ -186,13 +197,15 @@ class FrameNorm(StepNorm):
 class NormLSTM(StepLSTM):
     """What both variants share: a batch needs two sequences where it is normalised by its own statistics."""
 
+    world = ALONE  # the processes over whose examples statistics are taken
+
     def __init__(self, inputs: int, hidden: int, averages: Averages) -> None:
         super().__init__(inputs, hidden)
         self.averages = averages
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """As torch's LSTM; raises UserError for a single sequence where it cannot be."""
-        if x.shape[1] == 1 and (self.training or self.averages.evaluation != "population"):
+        if x.shape[1] * self.world.size == 1 and (self.training or self.averages.evaluation != "population"):
             raise UserError("batch statistics of an LSTM need two sequences: raise batch_size, or take norm=ln")
         return super().forward(x, state)
 

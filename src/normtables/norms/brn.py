@@ -92,7 +92,7 @@ class BatchRenorm(BatchStatistics):
 
     def measure(self, x: Tensor) -> Statistics:
         """Mean and sqrt(biased variance + epsilon)."""
-        mean, variance = moments(x, self.running_mean.dtype)
+        mean, variance = moments(x, self.running_mean.dtype, self.world)
         return mean, (variance + self.epsilon).sqrt()
 
     def squared(self, scale: Tensor) -> Tensor:
@@ -114,15 +114,20 @@ class BatchRenorm(BatchStatistics):
         return y
 
     def train_on(self, x: Tensor) -> Tensor:
-        """A training pass over one chunk: by `through`, or with the statistics as constants."""
-        if self.options.flow:
+        """A training pass over one chunk: by `through`, by differentiable statistics of several processes, or with the
+        statistics as constants."""
+        flow = self.options.flow
+        if flow and self.world.size == 1:
             return super().train_on(x)
-        require_two(x)
-        with torch.no_grad():
+        require_two(x, self.world)
+        with torch.set_grad_enabled(flow and torch.is_grad_enabled()):
             mean, std = self.measure(x)
+        with torch.no_grad():
             r, d = corrections((mean, std), self.running(), *self.limits())
             if self.options.update:
                 self.keep(self.blend(mean, std, x.numel() // x.shape[1]))
+        if flow:
+            return affine(x, mean, self.weight * r / std, self.bias + self.weight * d)
         # r (x - mean) / std + d = (x - (mean - d std / r)) / (std / r)
         return self.constant(x, mean - d * std / r, std / r)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from normtables.errors import UserError
 from normtables.norms import METHODS, Method
 from normtables.norms.batches import affine, along, moments, require_two
+from normtables.world import ALONE
 
 Averaged = Literal["sigma", "variance", "inverse_sigma"]
 ALPHAS = {"1/m": 1, "1/m^2": 2}
@@ -27,6 +28,7 @@ class DiminishingBatchNorm(nn.Module):
     scale: Tensor
     passes: Tensor
     period: Tensor
+    world = ALONE  # the processes over whose examples statistics are taken
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class DiminishingBatchNorm(nn.Module):
 
     def measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean and the statistic that is averaged, [channels] each."""
-        mu, variance = moments(x, self.mu.dtype)
+        mu, variance = moments(x, self.mu.dtype, self.world)
         return mu, self.statistic(variance)
 
     def statistic(self, variance: Tensor) -> Tensor:
@@ -117,8 +119,8 @@ class DiminishingBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [n, channels, ...]; in evaluation mode with lambda as it stands."""
         if self.training and (self.alpha != 0 or self.forward_through == "batch"):
-            require_two(x)
-        if self.training and self.fused:
+            require_two(x, self.world)
+        if self.training and self.fused and self.world.size == 1:
             y, mu, inverse = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.epsilon)
             self.average(mu.detach(), inverse.detach())
             return y

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from normtables.errors import UserError
 from normtables.norms import METHODS, Make, Maxout, Method
@@ -176,7 +177,7 @@ def draw_directions(weight: Tensor, weights: str) -> None:
 
 def settle_variance(model: nn.Module, forward: Callable[[], Tensor], clock: Mapping[str, int]) -> None:
     """Re-estimate the running variance of the BN layers over one epoch with dropout off; nothing else moves."""
-    layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     moved = ("running_mean", "num_batches_tracked")
     kept = [{name: getattr(layer, name).clone() for name in moved} for layer in layers]
     with modes_kept(model):

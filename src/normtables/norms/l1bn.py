@@ -11,15 +11,17 @@ from torch.nn import functional
 
 from normtables.norms import METHODS, Method
 from normtables.norms.batches import BatchStatistics, Options, Statistics, along, axes, check_numbers
+from normtables.world import ALONE, World
 
 # sigma = sqrt(pi / 2) E|x - mu| for Gaussian x.
 GAUSSIAN = math.sqrt(math.pi / 2)
 
 
-def l1_statistics(x: Tensor, dtype: torch.dtype) -> Statistics:
-    """Mean and s = sqrt(pi / 2) mean|x - mean| over all but the channels, [channels] each, in `dtype`."""
-    mean = x.mean(axes(x), dtype=dtype)
-    return mean, GAUSSIAN * (x - along(x, mean)).abs_().mean(axes(x))
+def l1_statistics(x: Tensor, dtype: torch.dtype, world: World = ALONE) -> Statistics:
+    """Mean and s = sqrt(pi / 2) mean|x - mean| over all but the channels and over all processes, [channels] each, in
+    `dtype`."""
+    mean = world.mean(x.mean(axes(x), dtype=dtype))
+    return mean, GAUSSIAN * world.mean((x - along(x, mean)).abs_().mean(axes(x)))
 
 
 class L1Normalise(Function):
@@ -78,7 +80,7 @@ class L1BatchNorm(BatchStatistics):
 
     def measure(self, x: Tensor) -> Statistics:
         """Mean and s."""
-        return l1_statistics(x, self.running_mean.dtype)
+        return l1_statistics(x, self.running_mean.dtype, self.world)
 
     def squared(self, scale: Tensor) -> Tensor:
         """(s + epsilon)^2."""

@@ -10,12 +10,14 @@ from normtables.errors import UserError
 from normtables.norms import METHODS, Method, nothing
 from normtables.norms.batches import Options, along, axes, chunks, require_two
 from normtables.norms.wn import initialise_by_data, lstm
+from normtables.world import ALONE
 
 
 class MeanOnlyBatchNorm(nn.Module):
     """y = t - mean_B[t] + b for inputs [n, channels] or [n, channels, ...]; the running mean at test time."""
 
     running_mean: Tensor
+    world = ALONE  # the processes over whose examples the mean is taken
 
     def __init__(self, channels: int, momentum: float, options: Options) -> None:
         super().__init__()
@@ -35,8 +37,8 @@ class MeanOnlyBatchNorm(nn.Module):
         options = self.options
         if options.use == "running" and not options.update:
             return self.shifted(t, self.running_mean)
-        require_two(t)
-        mean = t.mean(axes(t), dtype=self.running_mean.dtype)
+        require_two(t, self.world)
+        mean = self.world.mean(t.mean(axes(t), dtype=self.running_mean.dtype))
         mean = mean if options.flow else mean.detach()
         new = torch.lerp(self.running_mean, mean, self.momentum)
         if options.update:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from normtables.registry import Registry
+from normtables.world import ALONE, World
 
 
 class Task(Protocol):
@@ -77,6 +78,25 @@ class Lasting(Protocol):
 
     def close(self) -> None:
         """Remove the files; the run is over."""
+
+
+class Divided:
+    """A task whose batches several processes divide: `batches` gives this one's part of each, with a mean as the loss.
+
+    world: the processes. dim: the dimension of a model's inputs along which examples lie.
+    """
+
+    world = ALONE
+    dim = 0
+
+    def divide(self, world: World, apart: bool) -> None:
+        """Let these processes divide the batches; apart: each takes the batch statistics of its own part. Raises
+        UserError for options that have no meaning then."""
+        self.world = world
+
+    def mine(self, chosen: Tensor) -> Tensor:
+        """This process's part of a batch's examples [n, ...]."""
+        return chosen[self.world.part(len(chosen))]
 
 
 class MeanLoss:

@@ -20,18 +20,23 @@ AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop: share of the picture, w
 GREY = (0.299, 0.587, 0.114)  # shares of red, green and blue in brightness (ITU-R 601)
 
 
-def augmented(name: Augment, inputs: Tensor | Pixels, chosen: Tensor, seed: int, step: int) -> Tensor:
-    """The inputs at the positions `chosen`, changed as `name` says: a function of its arguments alone.
+def augmented(
+    name: Augment, inputs: Tensor | Pixels, chosen: Tensor, seed: int, step: int, part: slice = slice(None)
+) -> Tensor:
+    """The inputs at the positions `chosen`, changed as `name` says, of which a `part` is given: a function of its
+    arguments alone.
 
-    The numbers are drawn on the CPU, so that every device sees the same.
+    The numbers are drawn on the CPU, so that every device sees the same, and for all of `chosen`, so that every part
+    does.
     """
+    examples, chosen = len(chosen), chosen[part]
     if name == "none":
         return inputs.index_select(0, chosen)
     images = inputs.whole(chosen) if isinstance(inputs, Pixels) else inputs.index_select(0, chosen)
     key = hashlib.sha256(f"augment {seed} {step}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key[:4]))
     changes = AUGMENTS[name]
-    drawn = torch.rand(len(changes), DRAWS, len(chosen), generator=generator).to(images.device, images.dtype)
+    drawn = torch.rand(len(changes), DRAWS, examples, generator=generator)[..., part].to(images.device, images.dtype)
     for change, numbers in zip(changes, drawn):
         images = change(images, numbers[..., None, None, None], inputs.shape[-1])
     return inputs.finished(inputs.central(images)) if isinstance(inputs, Pixels) else images

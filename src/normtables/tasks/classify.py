@@ -12,16 +12,17 @@ from torch.nn import functional
 
 from normtables.data import Dataset, Split
 from normtables.errors import UserError
-from normtables.tasks import TASKS, MeanLoss
+from normtables.tasks import TASKS, Divided, MeanLoss
 from normtables.tasks.augment import Augment, augmented, check
 from normtables.tasks.order import by_class, drawn, shuffled
+from normtables.world import World
 
 Batch = tuple[Tensor, Tensor]
 EVALUATED = 10_000  # examples in one forward pass of an evaluation of flat inputs
 EVALUATED_VALUES = 800_000  # input values in one forward pass of an evaluation: wide networks fill memory
 
 
-class Classify(MeanLoss):
+class Classify(MeanLoss, Divided):
     """Cross-entropy in training; loss, error and accuracy in percent at evaluation, on the valid and test splits."""
 
     score, better = "test/error", "lower"
@@ -39,6 +40,12 @@ class Classify(MeanLoss):
         counts = torch.bincount(data.test.targets, minlength=data.classes)
         self.chance = 100 * (1 - counts.max().item() / len(data.test.targets))
 
+    def divide(self, world: World, apart: bool) -> None:
+        """Refuse to measure the gap where statistics are of parts: it is taken on whole batches."""
+        if self.gap and apart:
+            raise UserError(f"dataset.task.gap={self.gap} looks at whole batches: take batch_statistics=synchronised")
+        super().divide(world, apart)
+
     def order(self, epoch: int) -> Tensor:
         """The order of the training examples in an epoch: a function of seed and epoch alone."""
         targets = self.data.train.targets
@@ -50,7 +57,8 @@ class Classify(MeanLoss):
         """(inputs [batch, ...], targets [batch]): each epoch a new order, the incomplete last batch left out."""
         inputs, targets = self.data.train.inputs, self.data.train.targets
         for number, chosen in drawn(self.order, self.clock["epoch"], self.batch_size, step):
-            yield augmented(self.augment, inputs, chosen, self.seed, number), targets.index_select(0, chosen)
+            images = augmented(self.augment, inputs, chosen, self.seed, number, self.world.part(len(chosen)))
+            yield images, targets.index_select(0, self.mine(chosen))
 
     def examples(self) -> Batch:
         """All training examples, for a model that is fitted; raises UserError for images that lie on disk."""

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from normtables.data import Text
 from normtables.errors import UserError
-from normtables.tasks import TASKS
+from normtables.tasks import TASKS, Divided
 
 Batch = tuple[Tensor, Tensor, bool]  # inputs and targets [time, streams], whether the state starts from zeros
 
@@ -28,7 +28,7 @@ class Streams:
         return self.symbols[first : first + self.unroll], self.symbols[first + 1 : first + self.unroll + 1]
 
 
-class Language:
+class Language(Divided):
     """Cross-entropy times the window's length in training; perplexities as Laurent et al. (arXiv 1510.01378) take them.
 
     An epoch is two equal halves of the windows in their order (an odd one is left out); the state is zero at the
@@ -36,7 +36,7 @@ class Language:
     [time, streams] and whether its state starts from zeros, gives [time, streams, symbols], and carries its state.
     """
 
-    score, better = "valid/ppl", "lower"
+    score, better, dim = "valid/ppl", "lower", 1
 
     def __init__(self, data: Text, batch_size: int, unroll: int) -> None:
         if unroll < 1:
@@ -48,7 +48,7 @@ class Language:
                     f"batch_size={batch_size}, dataset.task.unroll={unroll}: the {name} text has "
                     f"{len(getattr(data, name)):,} symbols, it takes {batch_size * (least * unroll + 1):,}"
                 )
-        self.unroll, self.half = unroll, self.splits["train"].windows // 2
+        self.batch_size, self.unroll, self.half = batch_size, unroll, self.splits["train"].windows // 2
         self.sizes = {"inputs": (unroll,), "outputs": len(data.symbols), "streams": batch_size}
         self.clock = {"step": 1, "epoch": 2 * self.half}
         self.chance = unigram(data)
@@ -62,8 +62,10 @@ class Language:
     def windows(self, step: int) -> Iterator[Batch]:
         """Endless windows from update `step` on."""
         while True:
+            part = self.world.part(self.batch_size)
             number = step % self.clock["epoch"]
-            yield *self.splits["train"].window(number), number % self.half == 0
+            inputs, targets = self.splits["train"].window(number)
+            yield inputs[:, part], targets[:, part], number % self.half == 0
             step += 1
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

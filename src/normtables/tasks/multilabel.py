@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from normtables.data import Multilabel, Split
 from normtables.errors import UserError
-from normtables.tasks import TASKS, MeanLoss
+from normtables.tasks import TASKS, Divided, MeanLoss
 from normtables.tasks.order import drawn, shuffled
 
 Batch = tuple[Tensor, Tensor]
 EVALUATED = 10_000  # examples in one forward pass of an evaluation
 
 
-class Masked(MeanLoss):
+class Masked(MeanLoss, Divided):
     """Cross-entropy of the known labels; at evaluation the mean area under the ROC curve over the tasks, in percent."""
 
     score, better, chance = "test/auc", "higher", 50.0
@@ -37,7 +37,8 @@ class Masked(MeanLoss):
         """(inputs [batch, ...], targets [batch, tasks]): each epoch a new order, the incomplete last batch left out."""
         inputs, targets = self.data.train.inputs, self.data.train.targets
         for _, chosen in drawn(self.order, self.clock["epoch"], self.batch_size, step):
-            yield inputs.index_select(0, chosen), targets.index_select(0, chosen)
+            mine = self.mine(chosen)
+            yield inputs.index_select(0, mine), targets.index_select(0, mine)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """`masked_loss` of a batch, nats per example."""

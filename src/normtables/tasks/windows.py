@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from normtables.data import Clips, Recordings
 from normtables.errors import UserError
-from normtables.tasks import TASKS, MeanLoss
+from normtables.tasks import TASKS, Divided, MeanLoss
 from normtables.tasks.order import drawn, shuffled
 
 Batch = tuple[Tensor, Tensor]
@@ -40,7 +40,7 @@ class Spliced:
         return self.clips.targets[self.owner[chosen]]
 
 
-class Windows(MeanLoss):
+class Windows(MeanLoss, Divided):
     """Cross-entropy of windows in training; a recording's class has the largest sum of its windows' log-posteriors."""
 
     score, better = "test/error", "lower"
@@ -67,7 +67,8 @@ class Windows(MeanLoss):
         """(windows [batch, channels, time, bands], targets [batch]): each epoch all windows in a new order, the
         incomplete last batch left out."""
         for _, chosen in drawn(self.order, self.clock["epoch"], self.batch_size, step):
-            yield self.train.windows(chosen), self.train.targets(chosen)
+            mine = self.mine(chosen)
+            yield self.train.windows(mine), self.train.targets(mine)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy, nats per window."""

@@ -9,14 +9,18 @@ from typing import Any
 import torch
 
 from normtables.errors import UserError
+from normtables.world import World
 
 
-def read(path: Path, run: str, device: torch.device) -> dict[str, Any] | None:
-    """What a run's checkpoint holds, None where there is none; raises UserError for one that cannot be read."""
-    if not path.exists():
+def read(path: Path, run: str, device: torch.device, world: World) -> dict[str, Any] | None:
+    """What a run's checkpoint holds, None where there is none; raises UserError for one that cannot be read.
+
+    The first process reads it for all, as another machine may still see an older file or none.
+    """
+    content = world.first(lambda: bytes_of(path))
+    if content is None:
         return None
     try:
-        content = path.read_bytes()
         body, digest = content[:-4], int.from_bytes(content[-4:])
         if zlib.crc32(body) != digest:
             raise ValueError("its checksum is wrong")
@@ -26,6 +30,16 @@ def read(path: Path, run: str, device: torch.device) -> dict[str, Any] | None:
     except Exception as error:
         raise damaged(path, error) from error
     return state
+
+
+def bytes_of(path: Path) -> bytes | None:
+    """A file's content, None where there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise damaged(path, error) from error
 
 
 def write(path: Path, state: dict[str, Any]) -> None:

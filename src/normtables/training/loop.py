@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from normtables.tasks import Task
+from normtables.world import ALONE, World
 
 STOP = 50  # updates between two looks at whether the loss is still finite
 
@@ -43,11 +44,13 @@ def train(
     steps: int,
     every: int,
     position: Position,
+    world: World = ALONE,
 ) -> Iterator[Position]:
     """Update the model until `steps` or until stopped, pausing at every `every` updates and at STOPs; raises Diverged.
 
     `rate` maps updates done to the factor on the learning rate. The caller may evaluate, write, save or stop while the
-    loop pauses; `position` is moved in place.
+    loop pauses; `position` is moved in place. The loss that counts is the mean over the processes of `world`, so all of
+    them diverge together.
     """
     for group in optimizer.param_groups:
         # Kept in the optimizer's state, so a resumed run has it too.
@@ -60,7 +63,7 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        position.losses = position.losses + task.tally(loss.detach())
+        position.losses = position.losses + task.tally(world.mean(loss.detach()))
         position.counted += 1
         position.step += 1
         if position.step % STOP == 0 or position.step % every == 0 or position.step == steps:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from normtables import __version__
+from normtables import __version__, processes
 from normtables.errors import UserError
 from normtables.places import ROOT
 
@@ -21,16 +21,26 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that runtime.device names; raises UserError where there is none such."""
+    """The device that runtime.device names, of several processes each one's own; raises UserError where there is none
+    such."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return choose_device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"runtime.device={name}: auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and processes.size() > 1:
+        device = own_device(device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"runtime.device={name}: torch sees {torch.cuda.device_count()} CUDA devices here")
     return device
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The CUDA device of this process among those that make a run together: one each, or the only one that it sees."""
+    if device.index is not None:
+        raise UserError(f"runtime.device={device}: {processes.size()} processes take a device each: cuda")
+    return torch.device("cuda", processes.local_rank() if torch.cuda.device_count() > 1 else 0)
 
 
 def prepare(threads: int, tf32: bool, deterministic: bool) -> None:

@@ -1,10 +1,9 @@
 """From a configuration to a record: build the parts, run the loop, keep what it leaves."""
 
-import hashlib
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from normtables import processes
 from normtables.config import Auto, facts, id_of, steps_of
 from normtables.data import load
 from normtables.errors import UserError
@@ -23,8 +23,10 @@ from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import DONE, Held, Record, Store, write_whole
 from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
 from normtables.trackers import TRACKERS, Told
-from normtables.training import checkpoints, fitted, history, loop, machine
+from normtables.training import checkpoints, divided, fitted, history, loop, machine
 from normtables.training.loop import Diverged, Position
+from normtables.training.tensors import digest_of, on
+from normtables.world import ALONE, World, joined
 
 Row = dict[str, float]
 CHECKPOINT = "checkpoint.pt"
@@ -49,40 +51,64 @@ def execute(cfg: DictConfig, report: Report = silent) -> Record:
     known = facts(cfg)
     run = id_of(known)
     store = Store(cfg.results)
-    record = store.read(run)
-    if record and record.status in DONE:
-        return record
-    with store.claim(run) as mine:
-        if not mine:
-            raise Held(f"run {run} is being computed by another process; the same command reads its record later")
-        record = store.read(run)
-        if record and record.status in DONE:  # another process made it between the look and the claim
+    with joined(lambda: machine.choose_device(cfg.runtime.device)) as world, ExitStack() as held:
+        record = world.first(lambda: begun(store, run, held))
+        if record:
             return record
-        folder = store.folder(run)
-        for part in folder.glob("*.part"):
-            part.unlink()  # half-written by a process that was killed; a claim has one holder
         try:
-            training = Training(cfg, known, folder, report)
-            write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
+            divided.check(cfg, world)
+            training = Training(cfg, known, folder := store.folder(run), report, world)
+            if world.leads:
+                write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
             record = training.record()
-        except UserError:
-            raise
-        except Exception as error:
-            write_whole(folder / "log.txt", traceback.format_exc())
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-            store.write(Record(run, "failed", reason, known))
-            raise Failed(f"run {run} failed: {reason}; see {folder / 'log.txt'}") from error
-        store.write(record)
-        training.close()
+        except Exception as problem:
+            error = world.cause(problem)
+            if not isinstance(error, UserError):
+                error = failed(store, known, error)
+            if error is problem:
+                raise
+            raise error from problem
+        if world.leads:
+            store.write(record)
+            training.close()
     return record
 
 
-class Training:
-    """One run: its parts, its position and its history."""
+def begun(store: Store, run: str, held: ExitStack) -> Record | None:
+    """The record of a run that is done; else none, and the run is claimed for as long as `held` lasts."""
+    record = store.read(run)
+    if record and record.status in DONE:
+        return record
+    if not held.enter_context(store.claim(run)):
+        raise Held(f"run {run} is being computed by another process; the same command reads its record later")
+    record = store.read(run)
+    if record and record.status in DONE:  # another process made it between the look and the claim
+        return record
+    for part in store.folder(run).glob("*.part"):
+        part.unlink()  # half-written by a process that was killed; a claim has one holder
+    return None
 
-    def __init__(self, cfg: DictConfig, known: dict[str, Any], folder: Path, report: Report) -> None:
+
+def failed(store: Store, known: dict[str, Any], error: Exception) -> Failed:
+    """Record an unexpected error; what to raise for it. Of several processes the first to fail does this."""
+    run, log = id_of(known), store.folder(id_of(known)) / "log.txt"
+    write_whole(log, "".join(traceback.format_exception(error)))
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    if processes.rank():
+        reason = f"process {processes.rank()}: {reason}"
+    store.write(Record(run, "failed", reason, known))
+    return Failed(f"run {run} failed: {reason}; see {log}")
+
+
+class Training:
+    """One run: its parts, its position and its history. Of several processes each has one; the first one writes."""
+
+    def __init__(
+        self, cfg: DictConfig, known: dict[str, Any], folder: Path, report: Report, world: World = ALONE
+    ) -> None:
         self.known, self.folder, self.report, self.runtime = known, folder, report, cfg.runtime
-        chosen: Any = OmegaConf.to_container(cfg.tracker)
+        self.world, self.shared = world, divided.facts(cfg, world)
+        chosen: Any = OmegaConf.to_container(cfg.tracker) if world.leads else {"name": "none"}
         self.results, self.tracker = Path(cfg.results), Told(TRACKERS.build(chosen))
         self.run = id_of(known)
         self.device = machine.choose_device(cfg.runtime.device)
@@ -92,11 +118,12 @@ class Training:
         self.task: Task = TASKS.build(
             known["dataset"]["task"], on(data, self.device, self.dtype), cfg.batch_size, cfg.seeds.order
         )
-        self.saved = checkpoints.read(folder / CHECKPOINT, self.run, self.device)
+        self.saved = checkpoints.read(folder / CHECKPOINT, self.run, self.device, world)
         if isinstance(self.task, Lasting):
             self.task.open(folder, self.saved and self.saved["task"])
         self.steps = steps_of(cfg.budget, "budget", self.task.clock)
         self.every = steps_of(cfg.evaluate, "evaluate", self.task.clock)
+        divided.divide(self.task, cfg, self.steps, world)
         if isinstance(self.task, Paced):
             self.task.pace(self.steps)
         torch.manual_seed(cfg.seeds.weights)
@@ -105,6 +132,7 @@ class Training:
         fitted.check(self.model, self.task, self.steps)
         self.optimizer = self.method.optimizer(self.model, OPTIMIZERS.build(known["optim"], self.model))
         hold_lengths(self.model, self.optimizer)
+        self.parallel = divided.parallel(self.model, self.optimizer, cfg, world)
         self.schedule = SCHEDULES.build(known["schedule"], self.task.clock, self.steps)
         self.position = Position(losses=torch.zeros((), device=self.device, dtype=self.dtype))
         self.rows: list[Row] = []
@@ -125,7 +153,9 @@ class Training:
         if cfg.precision == "bfloat16":
             inner = torch.autocast(self.device.type, torch.bfloat16)(model.forward)
             model.forward = lambda *inputs: inner(*inputs).float()  # losses are taken in float32
-        self.method.prepare(model, self.forward(model), self.task.clock)
+        with self.world.alone():
+            self.method.prepare(model, self.forward(model), self.task.clock)
+        divided.join_layers(model, self.task, cfg, self.world)
         if cfg.runtime.compile:
             model.compile()
         return model
@@ -139,7 +169,8 @@ class Training:
         """Train from the checkpoint or the start to the budget or the schedule's end; a loss that is not finite ends
         the run as diverged."""
         self.resume()
-        history.write(self.folder, self.rows)
+        if self.world.leads:
+            history.write(self.folder, self.rows)
         self.tracker.tell("begin", self.results, self.run, self.known)
         self.began = time.perf_counter()
         status, reason = "interrupted", ""
@@ -151,14 +182,14 @@ class Training:
 
     def train(self) -> tuple[str, str]:
         """Go through all pauses, evaluating and saving; how it ended and why."""
-        saved = self.began
+        self.kept = self.began
         try:
             for position in self.pauses():
                 if position.step % self.every == 0 or position.step == self.steps:
                     self.evaluate()
-                if time.perf_counter() - saved >= self.runtime.checkpoint or self.due():
+                if self.world.first(self.due):
                     self.save()
-                    saved = time.perf_counter()
+                    self.kept = time.perf_counter()
         except Diverged as why:
             return "diverged", str(why)
         return "finished", ""
@@ -168,9 +199,8 @@ class Training:
         if not self.steps:
             return fitted.fitted(self.model, self.task, self.known["seeds"]["weights"], self.position)
         self.stream = self.task.batches(self.model, self.position.step)
-        return loop.train(
-            self.task, self.stream, self.model, self.optimizer, self.factor, self.steps, self.every, self.position
-        )
+        parts = self.task, self.stream, self.parallel, self.optimizer, self.factor
+        return loop.train(*parts, self.steps, self.every, self.position, self.world)
 
     def factor(self, step: int) -> float:
         """The schedule's factor on the learning rate after so many updates and the history so far."""
@@ -182,19 +212,26 @@ class Training:
 
     def evaluate(self) -> None:
         """Add a row to the history; a schedule that then wants no more updates ends the run."""
+        step, means = self.position.step, self.position.means()
+        row = self.world.first(lambda: self.row(means))
+        if step < self.steps and self.schedule(step, [*self.rows, row]) == 0:
+            self.position.stopped = True
+            row |= self.world.first(lambda: self.scores(last=True))
+        self.rows.append(row)
+        if not self.world.leads:
+            return
+        history.append(self.folder, self.rows[-1], first=len(self.rows) == 1)
+        self.tracker.tell("row", row)
+        self.report(self.run, step, self.steps, self.rows[-1])
+
+    def row(self, means: list[float]) -> Row:
+        """A row of the history, from what training left and what the task measures now."""
         step = self.position.step
         scores = self.scores(last=step == self.steps)
         units = {unit: step / steps for unit, steps in self.task.clock.items() if unit != "step"}
         rate = self.optimizer.param_groups[0]["lr"]
         row = {"step": step, **units, "seconds": round(self.seconds(), 3), "lr": rate}
-        row |= (self.task.trained(self.position.means()) if self.steps else {}) | scores
-        if step < self.steps and self.schedule(step, [*self.rows, row]) == 0:
-            self.position.stopped = True
-            row |= self.scores(last=True)
-        self.rows.append(row)
-        history.append(self.folder, self.rows[-1], first=len(self.rows) == 1)
-        self.tracker.tell("row", row)
-        self.report(self.run, step, self.steps, self.rows[-1])
+        return row | (self.task.trained(means) if self.steps else {}) | scores
 
     def scores(self, last: bool) -> Row:
         """The task's metrics; before the last evaluation the method may settle the model."""
@@ -205,23 +242,25 @@ class Training:
             return self.task.evaluate(self.model)
 
     def due(self) -> bool:
-        """Whether the task asks for a checkpoint."""
-        return isinstance(self.task, Lasting) and self.task.due()
+        """Whether it is time for a checkpoint, or the task asks for one."""
+        late = time.perf_counter() - self.kept >= self.runtime.checkpoint
+        return late or (isinstance(self.task, Lasting) and self.task.due())
 
     def save(self) -> None:
         """Write a checkpoint from which the run goes on to the same numbers, bit for bit on the CPU."""
         state = {
             "run": self.run,
-            "model": self.model.state_dict(),
+            "model": divided.state_of(self.model, self.world),
             "optimizer": self.optimizer.state_dict(),
             "task": self.task.state() if isinstance(self.task, Lasting) else {},
             "position": vars(self.position),
             "rows": self.rows,
             "seconds": self.seconds(),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "random_cuda": divided.random_state(self.device),
         }
-        checkpoints.write(self.folder / CHECKPOINT, state)
+        if self.world.leads:
+            checkpoints.write(self.folder / CHECKPOINT, state)
 
     def resume(self) -> None:
         """Take up the checkpoint where there is one; raises UserError where it does not fit."""
@@ -229,7 +268,7 @@ class Training:
             return
         state, self.saved = self.saved, None
         try:
-            self.model.load_state_dict(state["model"])
+            divided.load(self.model, state["model"], self.world)
             self.optimizer.load_state_dict(state["optimizer"])
         except Exception as error:
             raise checkpoints.damaged(self.folder / CHECKPOINT, error) from error
@@ -237,7 +276,7 @@ class Training:
         self.rows, self.before = state["rows"], state["seconds"]
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"]:
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+            torch.cuda.set_rng_state(state["random_cuda"][0].cpu(), self.device)
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -248,36 +287,15 @@ class Training:
     def result(self, status: str, reason: str) -> Record:
         """The record of the run as it stands."""
         seconds = self.seconds()
-        if self.runtime.keep_weights:
-            torch.save(self.model.state_dict(), self.folder / "weights.pt")
+        weights = digest_of(state := divided.state_of(self.model, self.world))
+        if self.runtime.keep_weights and self.world.leads:
+            torch.save(state, self.folder / "weights.pt")
         score = {"name": self.task.score, "better": self.task.better, "chance": self.task.chance}
-        facts = machine.describe(self.model, self.device, self.runtime)
+        facts = machine.describe(self.model, self.device, self.runtime) | self.shared
         facts |= {"steps": self.position.step, "stopped": self.position.stopped, "seconds": round(seconds, 3)}
-        facts |= {"steps_per_second": round(self.position.step / seconds, 3), "weights": digest_of(self.model)}
+        facts |= {"steps_per_second": round(self.position.step / seconds, 3), "weights": weights}
         return Record(self.run, status, reason, self.known, score, self.final(), facts)
 
     def final(self) -> Row:
         """The newest scores."""
         return {k: v for k, v in self.rows[-1].items() if "/" in k} if self.rows else {}
-
-
-def on(data: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A data set (nested dataclasses) with its tensors on a device, floating-point ones in the run's precision."""
-    if isinstance(data, torch.Tensor):
-        return data.to(device, dtype) if data.is_floating_point() else data.to(device)
-    if is_dataclass(data) and not isinstance(data, type):
-        return replace(data, **{f.name: on(getattr(data, f.name), device, dtype) for f in fields(data)})
-    return data
-
-
-def digest_of(model: nn.Module) -> str:
-    """Sixteen digits of the SHA-256 of all weights and buffers, in order."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            if tensor.dim()
-            else str(tensor.item()).encode()
-        )
-    return digest.hexdigest()[:16]
