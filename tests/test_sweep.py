@@ -411,12 +411,12 @@ def test_a_killed_worker_is_told_and_what_is_done_is_kept(tmp_path, quick, chose
     store = Store(tmp_path)
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         try:
-            until = time.monotonic() + 120
+            until = time.monotonic() + 300
             while not (store.folder(endless) / "history.csv").exists() or store.state(others[1]) != "finished":
                 assert time.monotonic() < until
                 time.sleep(0.05)
             os.kill(json.loads((store.folder(endless) / "claim").read_text())["pid"], signal.SIGKILL)
-            told = process.communicate(timeout=120)[1]
+            told = process.communicate(timeout=300)[1]
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
