@@ -126,33 +126,32 @@ def killed(whole: Sweep, sweep: Sweep, kills: int) -> Iterator[Finding]:
 
     A process that has only begun is spared: nothing would ever be done, and it has nothing to lose.
     """
-    ids, draw, counts = whole.store.ids(), random.Random(0), Counter[str]()
+    ids, draw, calls = whole.store.ids(), random.Random(0), 0
+    struck: dict[int, bool] = {}  # process -> whether it was a caller; a busy machine lets a killed one linger
     spent = sum(record.facts["seconds"] for record in whole.store.records())
     pause = 2 * 0.6 * spent / (kills * JOBS)  # twice the mean, which leaves something to do behind the last kill
-    while not sweep.done(len(ids)) and counts["calls"] < kills + len(ids):
+    while not sweep.done(len(ids)) and calls < kills + len(ids):
         process = sweep.start()
-        counts["calls"] += 1
+        calls += 1
         while process.poll() is None:
-            struck = counts["caller"] + counts["worker"]
-            if struck < kills and sweep.trainers():
+            if len(struck) < kills and sweep.trainers():
                 time.sleep(draw.uniform(0, pause))
-                if victims := [process.pid] if draw.random() < CALLER else sweep.trainers():
-                    strike(process, draw.choice(victims), counts)
+                victims = [process.pid] if draw.random() < CALLER else sweep.trainers()
+                if (left := [pid for pid in victims if pid not in struck]) and process.poll() is None:
+                    strike(draw.choice(left), process.pid, struck)
             time.sleep(POLL)
-    left = Counter(path.name for path in sweep.results.glob("runs/*/*") if path.name in SPARE)
+    spare = Counter(path.name for path in sweep.results.glob("runs/*/*") if path.name in SPARE)
     text, good = compared(whole, sweep)
-    struck = counts["caller"] + counts["worker"]
-    what = f"{struck} random SIGKILLs ({counts['caller']} of the caller) over {len(ids)} runs, {counts['calls']} calls"
-    yield Finding(what, text, good and struck == kills)
-    yield Finding("left by those killed behind a record", f"{dict(left) or 'nothing'}".strip("{}"), True)
+    what = f"{len(struck)} random SIGKILLs ({sum(struck.values())} of the caller) over {len(ids)} runs, {calls} calls"
+    yield Finding(what, text, good and len(struck) == kills)
+    yield Finding("left by those killed behind a record", f"{dict(spare) or 'nothing'}".strip("{}"), True)
 
 
-def strike(caller: "subprocess.Popen[bytes]", pid: int, counts: Counter[str]) -> None:
+def strike(pid: int, caller: int, struck: dict[int, bool]) -> None:
     """Kill a process unless it has just ended."""
-    if caller.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            counts["caller" if pid == caller.pid else "worker"] += 1
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        struck[pid] = pid == caller
 
 
 def twice(whole: Sweep, sweep: Sweep) -> Iterator[Finding]:
