@@ -50,7 +50,7 @@ def panels(grid: Grid) -> Figure:
     down = max(1, math.ceil(len(columns) / WIDE))
     across = max(1, math.ceil(len(columns) / down))
     figure = Figure(figsize=(2.0 + 2.9 * across, 1.3 + down * (0.8 + 0.24 * len(grid.rows))), layout="constrained")
-    figure.suptitle(grid.title, fontsize=10)
+    figure.suptitle(fill(grid.title, TITLE * across), fontsize=10)
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     handles: dict[str, Artist] = {}
     for ax, column in zip(axes.flat, columns):
