@@ -188,8 +188,8 @@ def facts(cfg: DictConfig) -> dict[str, Any]:
     for key in ("budget", "evaluate"):
         amount, unit = duration(kept[key], key)
         kept[key] = {unit: plain(amount)} if amount else {"step": 0}
-    if kept["batch_statistics"] == "synchronised" or kept["processes"] == 1:
-        del kept["batch_statistics"], kept["processes"]
+    if kept.get("batch_statistics") != "per_device" or kept["processes"] == 1:
+        kept = {k: v for k, v in kept.items() if k not in ("batch_statistics", "processes")}
     return kept
 
 
