@@ -162,16 +162,10 @@ def test_a_gpu_for_each_task(tmp_path):
 
 def test_a_sweep_of_hydras_launcher(tmp_path):
     """`run -m` with submitit's Slurm launcher waits for its jobs; a second call finds them done."""
-    words = [
-        "run",
-        "-m",
-        "hydra/launcher=submitit_slurm",
-        "hydra.launcher.timeout_min=10",
-        "hydra.launcher.mem_gb=null",
-    ]
-    words += ["norm=bn,ln", "seed=0,1", "model.widths=[8]", "budget=40steps", "evaluate=20steps", f"results={tmp_path}"]
-    command = [sys.executable, "-m", "normtables", *words]
-    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10", "hydra.launcher.mem_gb=null"]
+    settings = ["norm=bn,ln", "seed=0,1", "model.widths=[8]", "budget=40steps", "evaluate=20steps"]
+    words = [sys.executable, "-m", "normtables", "run", "-m", *launcher, *settings, f"results={tmp_path}"]
+    said = [subprocess.run(words, capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert "4 runs, 0 of them done already" in said[0]
     assert "4 runs, 4 of them done already" in said[1]
     assert [record.status for record in Store(tmp_path).records()] == ["finished"] * 4
