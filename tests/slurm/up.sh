@@ -2,7 +2,7 @@
 # Starts a Slurm of one node for `make test-slurm`, without systemd and without accounting; as root, on Debian or Ubuntu.
 # Its two GPUs are device files that stand for nothing: Slurm hands them out, no program can use them.
 set -euo pipefail
-if ! command -v sbatch munged > /dev/null; then
+if ! { command -v sbatch && command -v munged; } > /dev/null; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm slurmd slurmctld slurm-client munge
 fi
