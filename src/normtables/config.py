@@ -21,11 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from normtables import processes
 from normtables.errors import UserError, nearest
 from normtables.places import CONF, RESULTS, default_root
+from normtables.processes import PER_DEVICE, SYNCHRONISED
 
 GROUPS = ("model", "norm", "dataset", "optim", "schedule", "tier", "runtime", "tracker")
 INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
 PRECISIONS = ("float32", "float64", "bfloat16")
-CHOICES = {"init": INITS, "precision": PRECISIONS, "batch_statistics": ("synchronised", "per_device")}
+CHOICES = {"init": INITS, "precision": PRECISIONS, "batch_statistics": (SYNCHRONISED, PER_DEVICE)}
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
@@ -107,7 +108,7 @@ class Settings:
     precision: str = "float32"
     tf32: bool = False
     deterministic: bool = True
-    batch_statistics: str = "synchronised"
+    batch_statistics: str = SYNCHRONISED
     processes: int = II("processes:")
     data: Data = field(default_factory=Data)
     results: str = str(RESULTS)
@@ -188,8 +189,8 @@ def facts(cfg: DictConfig) -> dict[str, Any]:
     for key in ("budget", "evaluate"):
         amount, unit = duration(kept[key], key)
         kept[key] = {unit: plain(amount)} if amount else {"step": 0}
-    if kept.get("batch_statistics") != "per_device" or kept["processes"] == 1:
-        kept = {k: v for k, v in kept.items() if k not in ("batch_statistics", "processes")}
+    if kept["batch_statistics"] != PER_DEVICE or kept["processes"] == 1:
+        del kept["batch_statistics"], kept["processes"]
     return kept
 
 

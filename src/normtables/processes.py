@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from normtables.errors import UserError
 
+SYNCHRONISED, PER_DEVICE = "synchronised", "per_device"  # whose examples batch statistics are taken over
+
 
 def size() -> int:
     """How many processes make a run together; 1 where nothing says otherwise."""

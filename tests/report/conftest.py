@@ -23,6 +23,8 @@ class PlainComposer:
                 "budget": "3epochs",
                 "evaluate": "1epoch",
                 "seeds": {"weights": settings.get("seed", 0)},
+                "batch_statistics": "synchronised",
+                "processes": 1,
             }
         )
 

@@ -14,9 +14,10 @@ from normtables.norms.bn_recurrent import NormLSTM, StepNorm
 from normtables.norms.dbn import DiminishingBatchNorm
 from normtables.norms.statistics import form_of, has_statistics
 from normtables.norms.wn_mean import MeanOnlyBatchNorm
+from normtables.processes import PER_DEVICE
 from normtables.world import World
 
-APART = "take batch_statistics=per_device"
+APART = f"take batch_statistics={PER_DEVICE}"
 SHARING = (BatchStatistics, DiminishingBatchNorm, MeanOnlyBatchNorm, StepNorm, NormLSTM)  # layers with a `world`
 
 

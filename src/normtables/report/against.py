@@ -8,7 +8,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from normtables.report.figure import BLACK, BLUE, ORANGE, WIDE, gaps, images, plain_style, titled
+from normtables.report.figure import (
+    BLACK,
+    BLUE,
+    ORANGE,
+    WIDE,
+    gaps,
+    images,
+    labelled,
+    legend_below,
+    plain_style,
+    side_by_side,
+    titled,
+)
 from normtables.report.grid import NONE, Grid, Shown
 from normtables.report.misprints import best_known, differs
 from normtables.report.text import markdown_table
@@ -87,13 +99,10 @@ def figure(found: Sequence[Panel]) -> Figure:
     height = 1.2 + down * (0.8 + 0.3 * len(found[0].rows))
     whole = Figure(figsize=(2.2 + 2.9 * across, height), layout="constrained")
     whole.suptitle("From the base (hollow) to the method (filled)", fontsize=10)
-    axes = whole.subplots(down, across, squeeze=False, sharey=True)
-    for ax, part in zip(axes.flat, found):
+    axes = side_by_side(whole, down, across, len(found))
+    for ax, part in zip(axes, found):
         draw_panel(ax, part)
-    for ax in list(axes.flat)[len(found) :]:
-        ax.set_visible(False)
-    handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels())}
-    whole.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    legend_below(whole, labelled(axes))
     return whole
 
 

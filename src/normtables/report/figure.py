@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import fill
 from typing import Any
@@ -51,18 +51,31 @@ def panels(grid: Grid) -> Figure:
     across = max(1, math.ceil(len(columns) / down))
     figure = Figure(figsize=(2.0 + 2.9 * across, 1.3 + down * (0.8 + 0.24 * len(grid.rows))), layout="constrained")
     figure.suptitle(fill(grid.title, TITLE * across), fontsize=10)
-    axes = figure.subplots(down, across, squeeze=False, sharey=True)
-    handles: dict[str, Artist] = {}
-    for ax, column in zip(axes.flat, columns):
+    axes = side_by_side(figure, down, across, len(columns))
+    for ax, column in zip(axes, columns):
         panel(ax, grid, column)
-        found, labels = ax.get_legend_handles_labels()
-        handles |= dict(zip(labels, found))
-    for ax in list(axes.flat)[len(columns) :]:
+    legend_below(figure, dict(sorted(labelled(axes).items())))
+    return figure
+
+
+def side_by_side(figure: Figure, down: int, across: int, count: int) -> list[Axes]:
+    """The first `count` panels of a figure of down x across, which share the vertical axis; hides the others."""
+    axes = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+    for ax in axes[count:]:
         ax.set_visible(False)
+    return axes[:count]
+
+
+def labelled(axes: Sequence[Axes]) -> dict[str, Artist]:
+    """What a legend of some panels shows, by label, each label once."""
+    return {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())}
+
+
+def legend_below(figure: Figure, handles: Mapping[str, Artist]) -> None:
+    """One legend for all panels, under them; none where nothing has a label."""
     if handles:
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(handles), "frameon": False}
-        figure.legend([handles[label] for label in sorted(handles)], sorted(handles), **place)
-    return figure
+        figure.legend(handles.values(), handles, **place)
 
 
 def panel(ax: Axes, grid: Grid, column: str) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from normtables.records import Store
-from normtables.report.figure import BLUE, ORANGE, WIDE, images, plain_style
+from normtables.report.figure import BLUE, ORANGE, WIDE, images, labelled, legend_below, plain_style, side_by_side
 from normtables.report.text import markdown
 from normtables.tables.plan import Plan
 
@@ -51,12 +51,10 @@ def draw(found: Sequence[Shift]) -> dict[str, bytes]:
         down = -(-len(found) // across)
         figure = Figure(figsize=(1.0 + 3.6 * across, 0.6 + 2.7 * down), layout="constrained")
         figure.suptitle("Divergence between the domains of what each norm layer is given", fontsize=10)
-        axes = figure.subplots(down, across, squeeze=False, sharey=True)
-        for ax, shift in zip(axes.flat, found):
+        axes = side_by_side(figure, down, across, len(found))
+        for ax, shift in zip(axes, found):
             panel(ax, shift)
-        for ax in list(axes.flat)[len(found) :]:
-            ax.set_visible(False)
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        legend_below(figure, labelled(axes))
         return images(figure, "shift")
 
 

@@ -12,10 +12,9 @@ from torch.optim import Optimizer
 
 from normtables.errors import UserError
 from normtables.norms import together
+from normtables.processes import PER_DEVICE
 from normtables.tasks import Divided, Task
 from normtables.world import World
-
-APART = "per_device"
 
 
 def check(cfg: DictConfig, world: World) -> None:
@@ -36,7 +35,7 @@ def divide(task: Task, cfg: DictConfig, steps: int, world: World) -> None:
         raise UserError(f"dataset.task={name} is made by one process: start this run without torchrun")
     if not steps:
         raise UserError("a model that is fitted at once is made by one process: start this run without torchrun")
-    task.divide(world, cfg.batch_statistics == APART)
+    task.divide(world, cfg.batch_statistics == PER_DEVICE)
 
 
 def join_layers(model: nn.Module, task: Task, cfg: DictConfig, world: World) -> None:
@@ -44,7 +43,7 @@ def join_layers(model: nn.Module, task: Task, cfg: DictConfig, world: World) -> 
     if world.size == 1:
         return
     assert isinstance(task, Divided)  # checked before
-    if cfg.batch_statistics != APART:
+    if cfg.batch_statistics != PER_DEVICE:
         together.synchronise(model, world)
     together.draw_together(model, world, task.dim)
     own(model, world)
@@ -71,7 +70,7 @@ def parallel(model: nn.Module, optimizer: Optimizer, cfg: DictConfig, world: Wor
     """The model as it is trained: the gradients that it leaves are means over the processes."""
     if world.size == 1:
         return model
-    if cfg.batch_statistics == APART:
+    if cfg.batch_statistics == PER_DEVICE:
         optimizer.register_step_post_hook(lambda *_: together.average(model, world))
     warnings.filterwarnings("ignore", "Grad strides do not match")  # filters of one channel have several layouts
     with warnings.catch_warnings():  # torch 2.15 renames the setting; its successor is not in 2.11
