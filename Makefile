@@ -35,13 +35,13 @@ setup: .venv/.ready
 	.venv/bin/python -m pip install -c constraints.txt -e '.[sweep,dev]'
 	@touch .venv/.ready
 
-## reproduce-table-N    plan, run what is missing, judge, draw; N = 1..11 [TIER=laptop] [JOBS=] [LAUNCHER=] [RESULTS=] [YES=1]
+## reproduce-table-N    plan, run what is missing, judge, draw; N = 1..11 [TIER=laptop] [ROW=] [COLUMN=] [JOBS=] [LAUNCHER=] [RESULTS=] [YES=1]
 reproduce-table-1 reproduce-table-2 reproduce-table-3 reproduce-table-4 reproduce-table-5 reproduce-table-6 \
 reproduce-table-7 reproduce-table-8 reproduce-table-9 reproduce-table-10 reproduce-table-11:
 	@n='$(@:reproduce-table-%=%)'; file=$$(printf 'experiments/table_%02d.yaml' "$$n"); \
 	if [ ! -f "$$file" ]; then echo "table $$n does not exist yet: there is no $$file" >&2; exit 2; fi
 	@$(MAKE) -s setup
-	@$(RUN) table '$(@:reproduce-table-%=%)' $(TABLE_OPTIONS)
+	@$(RUN) table '$(@:reproduce-table-%=%)' $(TABLE_OPTIONS) $${ROW:+--row "$$ROW"} $${COLUMN:+--column "$$COLUMN"}
 
 ## reproduce            tables 1 to 10, with the same options; goes on after a failure and tells at the end
 reproduce: setup
@@ -56,9 +56,9 @@ reproduce: setup
 	echo "tables made:$${made:- none}; failed:$${failed:- none}; not runnable yet:$${later:- none}"; \
 	[ -z "$$failed" ]
 
-## test                 the tests
+## test                 the tests, on two to four cores at once
 test: setup
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 ## test-slurm           tables on a real Slurm of one node, which it installs and starts; needs root, half an hour
 test-slurm: setup

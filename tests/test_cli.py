@@ -138,6 +138,21 @@ def test_table_makes_what_is_missing_and_only_that(tmp_path, capsys):
     assert [run["norm.alpha"] for run in json.loads(capsys.readouterr().out)] == [0.1]
 
 
+def test_a_part_of_a_table_is_made_and_the_table_written_whole(tmp_path, capsys):
+    words = ["table", "3", "--tier", "smoke", "--results", str(tmp_path)]
+    assert dispatch([*words, "--run", "--jobs", "1", "--row", "1", "--row", "0.[12]*"]) == 0
+    assert {record.config["norm"].get("alpha") for record in Store(tmp_path).records()} == {1, 0.1, 0.25}
+    assert "\n3,smoke,0.75," in (tmp_path / "smoke" / "table_03" / "table.csv").read_text()
+    [sweep] = tmp_path.glob("sweeps/*/sweep.json")
+    assert "--row 1 --row '0.[12]*'" in json.loads(sweep.read_text())["command"]
+
+
+def test_a_part_is_of_what_run_makes(capsys, monkeypatch):
+    assert "--row and --column choose the runs that --run makes" in complaint(
+        capsys, monkeypatch, "table", "3", "--row", "1"
+    )
+
+
 def test_what_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
     """Else the table would be written without it, and nobody would take it over from a holder that dies."""
     given = []

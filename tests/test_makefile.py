@@ -16,7 +16,21 @@ TARGETS = {
     *("help", "setup", "reproduce-table-N", "reproduce", "test", "test-slurm", "lint", "dashboard", "bench", "docs"),
     *("check-reliability", "clean"),
 }
-OPTIONS = ("TIER", "JOBS", "LAUNCHER", "RESULTS", "YES", "PYTHON", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+TESTS = "-m pytest -n logical --maxprocesses 4 --dist loadfile"
+OPTIONS = (
+    "TIER",
+    "ROW",
+    "COLUMN",
+    "JOBS",
+    "LAUNCHER",
+    "RESULTS",
+    "YES",
+    "PYTHON",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MAKEOVERRIDES",
+    "MFLAGS",
+)
 
 # Notes its arguments, one line a call, and leaves what CI looks for; table N ends with the status in the file fail_N.
 FAKE = """#!/bin/sh
@@ -96,12 +110,12 @@ def test_a_table_is_run_with_the_laptop_tier_and_nothing_else_by_default(checkou
 
 
 def test_options_are_handed_on_when_given_whole(checkout):
-    given = ("TIER=smoke", "JOBS=2", "LAUNCHER=joblib", "RESULTS=my own results", "YES=1")
+    given = ("TIER=smoke", "JOBS=2", "LAUNCHER=joblib", "RESULTS=my own results", "YES=1", "ROW=all *", "COLUMN=a b")
     assert checkout.make("-n", "reproduce-table-3").returncode == 0
     assert checkout.calls() == []
     checkout.make("reproduce-table-3", *given, RESULTS="overruled")
     plain = words("-m normtables table 3 --run --tier smoke --jobs 2 --launcher joblib --results")
-    assert checkout.calls() == [plain + "<my own results><--yes>"]
+    assert checkout.calls() == [plain + "<my own results><--yes><--row><all *><--column><a b>"]
 
 
 def test_options_can_come_from_the_environment(checkout):
@@ -155,7 +169,7 @@ def test_reproduce_stops_at_ctrl_c(checkout):
 @pytest.mark.parametrize(
     ("target", "asked"),
     [
-        ("test", ["-m pytest"]),
+        ("test", [TESTS]),
         ("lint", ["-m ruff check .", "-m ruff format --check .", "-m mypy"]),
         ("dashboard", ["-m normtables dashboard"]),
         (
@@ -268,7 +282,7 @@ def test_ci_runs_tests_lint_and_the_smoke_tier_of_runnable_tables(checkout):
     done = checkout.run(".ci/run", **path)
     assert done.returncode == 0, done.stderr
     calls = checkout.calls()
-    assert calls[:4] == [words(t) for t in ("-m pytest", "-m ruff check .", "-m ruff format --check .", "-m mypy")]
+    assert calls[:4] == [words(t) for t in (TESTS, "-m ruff check .", "-m ruff format --check .", "-m mypy")]
     assert calls[4].startswith(words("-m normtables table 3 --run --tier smoke --results") + "</")
     assert len(calls) == 5
     assert str(checkout.folder) not in calls[4]

@@ -52,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
             )
         found.add_argument("--tier", default="laptop", help=f"{', '.join(TIERS)} (default: laptop)")
         found.add_argument("--conf-dir", action="append", default=[], metavar="DIR", help="your own conf/ folder")
+        for what in ("row", "column"):
+            found.add_argument(
+                f"--{what}", action="append", default=[], metavar="GLOB", help=f"only the runs of such {what}s"
+            )
     found.add_argument("--run", action="store_true", help="make the missing runs first")
     found.add_argument(
         "--jobs", type=int, default=None, metavar="N", help="worker processes (default: one a core or GPU)"

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from normtables.report import csv_text, errata, errata_markdown, put, runs_index
 from normtables.report.book import book
 from normtables.report.manifest import label
 from normtables.tables.claims import changed_verdicts
-from normtables.tables.plan import Plan, missing, plan, summary
+from normtables.tables.plan import Plan, missing, narrowed, plan, summary
 from normtables.tables.searches import searches
 from normtables.tables.spec import load, table_files
 from normtables.trackers.publish import publish
@@ -47,7 +48,7 @@ def plan_command(options: Namespace) -> int:
         raise UserError("plan needs a table, 1 to 11 or a file of your own, or --stale")
     if options.measure is not None and (options.measure < 1 or options.json):
         raise UserError(f"--measure {options.measure}: at least 1 run, and without --json")
-    found = planned(options, composer)
+    found = narrowed(planned(options, composer), options.row, options.column)
     frame = summary(found, store)
     if options.json:
         say(frame.to_json(orient="records", indent=1))
@@ -90,13 +91,16 @@ def stale(record: Record, composer: Composer) -> Iterator[str]:
 def table_command(options: Namespace) -> int:
     """Collect a table from its records, judge and draw it; with --run make what is missing first. 1: runs failed."""
     composer, store = Composer(options.conf_dir), Store(options.results)
+    if (options.row or options.column) and not options.run:
+        raise UserError("--row and --column choose the runs that --run makes; a table is written whole")
     asked = launcher(options)
     settings = machine_settings(options, composer)
     found = planned(options, composer)
     folder = Path(options.results) / found.tier / found.spec.label
     old = folder / "claims.csv"
     before = pd.read_csv(old, dtype=str, keep_default_na=False) if old.exists() else None
-    failures = make_missing(found, options, settings, composer, store, folder, asked) if options.run else []
+    wanted, rewrite = narrowed(found, options.row, options.column), partial(write_table, found, store, folder)
+    failures = make_missing(wanted, options, settings, composer, store, rewrite, asked) if options.run else []
     claims = write_table(found, store, folder)
     write_whole(Path(options.results) / "runs.csv", csv_text(runs_index(store)))
     for change in changed_verdicts(before, claims) if before is not None else []:

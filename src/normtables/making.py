@@ -3,7 +3,7 @@
 import shlex
 import sys
 from argparse import Namespace
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,10 @@ def make_missing(
     settings: dict[str, Any],
     composer: Composer,
     store: Store,
-    folder: Path,
+    rewrite: Callable[[], object],
     asked: Cluster | None,
 ) -> list[tuple[str, str]]:
-    """Make the runs of a plan that are not there, the table's files following, or send them to a cluster.
+    """Make the runs of a plan that are not there, calling `rewrite` now and then, or send them to a cluster.
 
     What another process is making is waited for here, and left to itself on a cluster.
     Gives (id, reason) of each that failed here.
@@ -123,11 +123,12 @@ def make_missing(
         return []
     jobs = [Job(run, OmegaConf.to_yaml(cfg, resolve=True)) for run, cfg in configs.items()]
     words = ["normtables", "table", options.table, "--tier", found.tier, "--run", *options.settings]
+    words += [word for key in ("row", "column") for name in vars(options)[key] for word in (f"--{key}", name)]
     words += ["--results", options.results] if options.results != str(RESULTS) else []
     place = Path(options.results) / "sweeps" / f"{found.spec.label}_{found.tier}"
     with (
         announced(place, shlex.join(words), workers, wanted(frame)) as sweep,
-        kept_fresh(partial(write_table, found, store, folder)),
+        kept_fresh(rewrite),
         board(len(jobs)) as shown,
     ):
 

@@ -9,7 +9,7 @@ from normtables.config import Composer, facts
 from normtables.errors import UserError
 from normtables.records import Record, Store
 from normtables.tables.compose import Facts
-from normtables.tables.plan import missing, plan, states, summary
+from normtables.tables.plan import missing, narrowed, plan, states, summary
 from normtables.tables.searches import searches
 from normtables.tables.spec import load
 
@@ -321,3 +321,36 @@ def test_merged_facts_are_the_composed_ones(composer, settings):
     quick = Facts(composer)
     assert quick.of(settings) == facts(composer.config(settings))
     assert quick.of(settings) == facts(composer.config(settings)), "the second time too"
+
+
+def test_a_plan_is_narrowed_by_names_and_globs(spec, composer):
+    whole = plan(spec(SMALL), "laptop", composer)
+    assert narrowed(whole, [], []) == whole
+    one = narrowed(whole, ["one"], ["epo*"])
+    assert list(one.cells) == [("one", "epochs")]
+    assert list(one.runs) == [member.run for member in whole.cells["one", "epochs"].members]
+    assert list(narrowed(whole, ["one", "h*"], ["error"]).cells) == [("one", "error"), ("half", "error")]
+
+
+def test_a_name_with_brackets_is_itself(spec, composer):
+    whole = plan(spec(SMALL.replace("  epochs:", "  error [a]:")), "laptop", composer)
+    assert [column for _, column in narrowed(whole, ["one"], ["error [a]"]).cells] == ["error [a]"]
+
+
+def test_readings_are_narrowed_with_their_column(composer):
+    whole = plan(load(3), "paper", composer)
+    tried = whole.spec.readings.column
+    row = next(iter(next(iter(whole.readings.values()))))
+    kept = narrowed(whole, [row], [tried])
+    assert {option: list(found) for option, found in kept.readings.items()} == {key: [row] for key in whole.readings}
+    assert {run for found in kept.readings.values() for run in found.values()} <= set(kept.runs)
+    other = next(column for column in whole.spec.columns if column != tried and (row, column) in whole.cells)
+    assert not any(narrowed(whole, [row], [other]).readings.values())
+
+
+def test_a_part_that_is_not_there_is_told(spec, composer):
+    whole = plan(spec(SMALL), "laptop", composer)
+    with pytest.raises(UserError, match=r"this tier has no row 'onee'; did you mean 'one'.*it has: one, half"):
+        narrowed(whole, ["onee"], [])
+    with pytest.raises(UserError, match="this tier has no column 'x'"):
+        narrowed(whole, [], ["error", "x"])

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -150,6 +151,38 @@ def plan_readings(spec: TableSpec, tier: str, runs: Runs) -> dict[str, dict[str,
         run = runs.add(settings, {"seed": settings.get("seed", 0)})
         found[option][row] = runs.serve(run, reading=(option, row))
     return found
+
+
+def narrowed(plan: Plan, rows: Sequence[str], columns: Sequence[str]) -> Plan:
+    """The cells in the rows and columns that these names or globs name, and their runs; all where none is given.
+
+    Raises UserError for one that fits nothing.
+    """
+    down, across = unique(row for row, _ in plan.cells), unique(column for _, column in plan.cells)
+    kept = set(itertools.product(fitting(down, rows, "row"), fitting(across, columns, "column")))
+    cells = {key: cell for key, cell in plan.cells.items() if key in kept}
+    tried = plan.spec.readings.column if plan.spec.readings else ""
+    readings = {
+        option: {row: run for row, run in found.items() if (row, tried) in kept}
+        for option, found in plan.readings.items()
+    }
+    wanted = {m.run for cell in cells.values() for m in cell.members}
+    wanted |= {run for found in readings.values() for run in found.values()}
+    runs = {name: run for name, run in plan.runs.items() if name in wanted}
+    return replace(plan, cells=cells, runs=runs, readings=readings)
+
+
+def fitting(names: Sequence[str], globs: Sequence[str], what: str) -> Sequence[str]:
+    """The names that some glob is or fits, all without globs; UserError for a glob that fits none."""
+    for glob in globs:
+        if not any(fits(name, glob) for name in names):
+            raise UserError(f"this tier has no {what} {glob!r}{nearest(glob, names)}; it has: {', '.join(names)}")
+    return [name for name in names if not globs or any(fits(name, glob) for glob in globs)]
+
+
+def fits(name: str, glob: str) -> bool:
+    """Whether a glob is this very name, brackets and all, or a pattern that fits it."""
+    return name == glob or fnmatchcase(name, glob)
 
 
 def states(plan: Plan, store: Store) -> dict[str, str]:
