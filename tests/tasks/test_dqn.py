@@ -112,7 +112,7 @@ def test_unclipped_rewards_and_lives_that_are_no_ends(tmp_path):
     observations, actions, targets = next(task.batches(Linear(), 0))
     at = observations[:, -1].argmax(1)
     assert torch.equal(targets, torch.where((at == 5) & (actions == 1), 2.0, 0.0).double())
-    ends = task.replay.ends[: task.replay.count]
+    ends = task.replay.ends[: task.replay.count * task.replay.games]
     assert (ends == 1).sum() < (build_ends(tmp_path) == 1).sum()
 
 
@@ -120,7 +120,7 @@ def build_ends(folder):
     """The ends of the same random steps where lives are ends."""
     task = build(folder, start=200)
     next(task.batches(Linear(), 0))
-    return task.replay.ends[: task.replay.count]
+    return task.replay.ends[: task.replay.count * task.replay.games]
 
 
 # what is counted
@@ -193,7 +193,7 @@ def test_acting_is_greedy_but_for_epsilon(tmp_path):
         model.weight.copy_(torch.tensor([[0.0], [1.0]]).expand(2, 14))
     task = build(tmp_path, start=20, explore=40, epsilon=0.0)
     after(task.batches(model, 0), 40)
-    actions = task.replay.actions[:176, 0]
+    actions = task.replay.actions[:176]
     assert set(actions[:20]) == {0, 1}
     assert 0 in actions[20:60]
     assert set(actions[60:]) == {1}
@@ -206,7 +206,7 @@ def test_what_is_acted_on_is_what_is_learned_from(tmp_path):
     for until in range(20, 120, 2):
         task.play(model, until)
         assert np.array_equal(task.players.stacks, task.replay.newest())
-        ends += (task.replay.ends[task.replay.count - 1] != 0).sum()
+        ends += (task.replay.ends[task.replay.row(task.replay.count - 1)] != 0).sum()
     assert ends > 10
 
 

@@ -28,9 +28,10 @@ class Sample(NamedTuple):
 class Replay:
     """The newest `capacity` transitions of `games` games played at once, one row for each step of all of them.
 
-    Row `count` holds the newest frames, whose actions are still to come. The ring is longer than what is learned from:
-    a checkpoint's rows are whole until `slack` (at least `least`) more are written, so a run can go on from it. Raises
-    UserError where the file cannot be made.
+    A transition's place is row x games + game; place modulo `places` is where it stands in the ring. Row `count` holds
+    the newest frames, whose actions are still to come. The ring is longer than what is learned from: a checkpoint's
+    rows are whole until `slack` (at least `least`) more are written, so a run can go on from it. Raises UserError where
+    the file cannot be made.
     """
 
     def __init__(self, path: Path, frame: tuple[int, ...], stack: int, games: int, capacity: int, least: int) -> None:
@@ -39,7 +40,8 @@ class Replay:
         self.size = self.rows + stack + self.slack
         fields = [("frame", "u1", frame), ("action", "u1"), ("end", "u1"), ("reward", "f4")]
         self.kind = np.dtype(fields, align=True)
-        self.bytes = self.size * games * self.kind.itemsize
+        self.places = self.size * games
+        self.bytes = self.places * self.kind.itemsize
         self.count = 0
         self.kept: int | None = None  # rows written when a checkpoint was made last
 
@@ -58,7 +60,7 @@ class Replay:
             self.path.unlink(missing_ok=True)
             raise self.refused(str(error.strerror)) from error
         self.map()
-        self.frames[0] = frames
+        self.frames[: self.games] = frames
 
     def refused(self, why: str) -> UserError:
         """What is said where the file cannot be made."""
@@ -78,7 +80,7 @@ class Replay:
 
     def map(self) -> None:
         """Open the file."""
-        self.file = np.memmap(self.path, self.kind, "r+", shape=(self.size, self.games))
+        self.file = np.memmap(self.path, self.kind, "r+", shape=(self.places,))
         whole = np.asarray(self.file)  # a plain array is faster to index
         self.frames, self.actions, self.ends, self.rewards = (whole[n] for n in ("frame", "action", "end", "reward"))
 
@@ -86,10 +88,15 @@ class Replay:
         """Complete the newest row with what was done [games] and what came of it, and begin the next with its frames;
         where a game ended they are those of a new one."""
         assert self.kept is None or self.count < self.kept + self.slack, "a checkpoint was due"
-        row = self.count % self.size
-        self.actions[row], self.rewards[row], self.ends[row] = actions, rewards, ends
+        now = self.row(self.count)
+        self.actions[now], self.rewards[now], self.ends[now] = actions, rewards, ends
         self.count += 1
-        self.frames[self.count % self.size] = frames
+        self.frames[self.row(self.count)] = frames
+
+    def row(self, number: int) -> slice:
+        """Where a row stands in the ring."""
+        start = number % self.size * self.games
+        return slice(start, start + self.games)
 
     def due(self) -> bool:
         """Whether half of the slack behind the last checkpoint is written."""
@@ -103,30 +110,30 @@ class Replay:
 
     def sample(self, n: int, draw: np.random.Generator) -> Sample:
         """`n` of the newest transitions, drawn independently and uniformly; those cut off are left out."""
-        oldest = max(0, self.count - self.rows)
-        total = (self.count - oldest) * self.games
+        oldest = max(0, self.count - self.rows) * self.games
+        total = self.count * self.games - oldest
         chosen, cut = np.empty(n, np.int64), np.arange(n)
         while len(cut):
-            chosen[cut] = draw.integers(total, size=len(cut))
-            rows, games = oldest + chosen // self.games, chosen % self.games
-            cut = np.flatnonzero(self.ends[rows % self.size, games] == CUT)
-        slots = rows % self.size
-        actions, rewards = self.actions[slots, games].astype(np.int64), self.rewards[slots, games]
-        return Sample(self.windows(rows, games), actions, rewards, self.ends[slots, games] == TERMINAL)
+            chosen[cut] = oldest + draw.integers(total, size=len(cut))
+            places = chosen % self.places
+            ends = self.ends[places]
+            cut = np.flatnonzero(ends == CUT)
+        actions = self.actions[places].astype(np.int64)
+        return Sample(self.windows(places), actions, self.rewards[places], ends == TERMINAL)
 
-    def windows(self, rows: NDArray[Any], games: NDArray[Any]) -> NDArray[Any]:
-        """The frames of each row, the `stack` - 1 before it and the one behind it [n, stack + 1, ...]; zeros for those
-        before the beginning (the file holds nothing there) or the last end before the row."""
-        around, column = rows[:, None] + np.arange(1 - self.stack, 2), games[:, None]
-        frames = self.frames[around % self.size, column]
-        ended = self.ends[around[:, :-2] % self.size, column] != GOES_ON
+    def windows(self, places: NDArray[Any]) -> NDArray[Any]:
+        """The frames at each place, the `stack` - 1 of its game before it and the one behind it [n, stack + 1, ...];
+        zeros for those before the beginning (the file holds nothing there) or the last end before the place."""
+        around = (places[:, None] + self.games * np.arange(1 - self.stack, 2)) % self.places
+        frames = self.frames[around]
+        ended = self.ends[around[:, :-2]] != GOES_ON
         if ended.any():
             frames[:, :-2][np.logical_or.accumulate(ended[:, ::-1], 1)[:, ::-1]] = 0
         return frames
 
     def newest(self) -> NDArray[Any]:
         """What there is to see now, [games, stack, ...]."""
-        return self.windows(np.full(self.games, self.count), np.arange(self.games))[:, :-1]
+        return self.windows(self.count * self.games + np.arange(self.games))[:, :-1]
 
     def close(self) -> None:
         """Remove the file."""
