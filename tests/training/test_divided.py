@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -10,7 +11,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import nn
 from torch.distributed import TCPStore
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from normtables import processes
 from normtables.__main__ import main
@@ -19,6 +22,8 @@ from normtables.data import DATASETS
 from normtables.errors import UserError
 from normtables.models import MODELS
 from normtables.norms import METHODS
+from normtables.norms.bn import BatchNorm1d, BatchNorm2d
+from normtables.norms.together import synchronise
 from normtables.optim import OPTIMIZERS
 from normtables.records import Store
 from normtables.tasks import TASKS
@@ -418,13 +423,48 @@ def test_parts_of_a_batch():
     assert ALONE.whole(x, 0) is x
 
 
+def torchrun(options, arguments):
+    """A command of torchrun and the environment that it wants."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    return [sys.executable, "-m", "torch.distributed.run", *options, "-m", "normtables", *arguments], environment
+
+
 def test_torchrun_itself(pair):
     """The door as a user takes it; the first process alone shows the run."""
     [one, two] = pair(norm="bn", **{"model.widths": [6]})
     execute(one)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "normtables"]
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     arguments = ["run", *words({"norm": "bn", "model.widths": [6]}, two.results)]
-    told = subprocess.run([*launcher, *arguments], check=True, capture_output=True, text=True, env=environment).stdout
+    command, environment = torchrun(["--standalone", "--nproc-per-node=2"], arguments)
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     assert told.count("[1/1]") == told.count("finished") == 1
     same(one, two)
+
+
+def test_a_torchrun_on_each_of_two_nodes(pair):
+    """As on a cluster, each node with a process of its own; here both are this machine."""
+    [one, two] = pair(norm="bn", **{"model.widths": [6]})
+    execute(one)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    arguments = ["run", *words({"norm": "bn", "model.widths": [6]}, two.results)]
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=tests"]
+    command, environment = torchrun(["--nnodes=2", "--nproc-per-node=1", *meeting], arguments)
+    nodes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    told = "".join(node.communicate()[0] for node in nodes)
+    assert [node.returncode for node in nodes] == [0, 0]
+    assert told.count("[1/1]") == told.count("finished") == 1
+    same(one, two)
+
+
+def test_on_cuda_torchs_layers_become_its_own_of_several_processes():
+    """These compute on CUDA only; what can be seen here is that they hold the same state, and evaluate alike."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), BatchNorm2d(2), nn.Flatten(), nn.Linear(18, 3), BatchNorm1d(3))
+    images = torch.rand(4, 1, 5, 5)
+    network(images)
+    before, state = network.eval()(images), network.state_dict(keep_vars=True)
+    synchronise(network, World(0, 2), torch.device("cuda"))
+    assert [type(layer) for layer in network if isinstance(layer, _BatchNorm)] == [nn.SyncBatchNorm] * 2
+    after = network.state_dict(keep_vars=True)
+    assert list(after) == list(state)
+    assert all(after[name] is value for name, value in state.items())
+    assert torch.equal(network(images), before)

@@ -1,5 +1,6 @@
 """Layers in a run of several processes: statistics and dropout of the whole batch, or running statistics in common."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,29 +22,30 @@ APART = f"take batch_statistics={PER_DEVICE}"
 SHARING = (BatchStatistics, DiminishingBatchNorm, MeanOnlyBatchNorm, StepNorm, NormLSTM)  # layers with a `world`
 
 
-def synchronise(model: nn.Module, world: World) -> None:
-    """Let every layer take its batch statistics over the examples of all processes; torch's layers are replaced.
+def synchronise(model: nn.Module, world: World, device: torch.device) -> None:
+    """Let every layer take its batch statistics over the examples of all processes; torch's layers are replaced, by its
+    own SyncBatchNorm on CUDA and by layers with options elsewhere, which torch's refuses.
 
     Raises UserError for ghost batches, whose order over several processes is open, and for other layers of torch.
     """
-    replace(model)
+    replace(model, nn.SyncBatchNorm.convert_sync_batchnorm if device.type == "cuda" else optional)
     for layer in model.modules():
         if isinstance(layer, SHARING):
             options = getattr(layer, "options", Options())
             if options.ghost:
                 raise UserError(f"norm.ghost={options.ghost}: parts of a batch are not synchronised, {APART}")
             layer.world = world
-        elif isinstance(layer, _BatchNorm):
+        elif isinstance(layer, _BatchNorm) and not isinstance(layer, nn.SyncBatchNorm):
             raise UserError(f"the statistics of {type(layer).__name__} cannot be synchronised: {APART}")
 
 
-def replace(model: nn.Module) -> None:
-    """Put layers with options, here none, in the place of torch's own, whose kernels see one process's examples."""
+def replace(model: nn.Module, counterpart: Callable[[_BatchNorm], nn.Module]) -> None:
+    """Put counterparts in the place of torch's own layers, whose kernels see one process's examples."""
     made: dict[nn.Module, nn.Module] = {}  # a layer may have several parents
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, BatchNorm1d | BatchNorm2d):
-                made[layer] = made.get(layer) or optional(layer)
+                made[layer] = made.get(layer) or counterpart(layer)
                 setattr(parent, name, made[layer])
 
 

@@ -38,13 +38,13 @@ def divide(task: Task, cfg: DictConfig, steps: int, world: World) -> None:
     task.divide(world, cfg.batch_statistics == PER_DEVICE)
 
 
-def join_layers(model: nn.Module, task: Task, cfg: DictConfig, world: World) -> None:
+def join_layers(model: nn.Module, task: Task, cfg: DictConfig, world: World, device: torch.device) -> None:
     """Let dropout, batch statistics and what a model keeps of its examples be those of several processes."""
     if world.size == 1:
         return
     assert isinstance(task, Divided)  # checked before
     if cfg.batch_statistics != PER_DEVICE:
-        together.synchronise(model, world)
+        together.synchronise(model, world, device)
     together.draw_together(model, world, task.dim)
     own(model, world)
 

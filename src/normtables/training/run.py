@@ -155,7 +155,7 @@ class Training:
             model.forward = lambda *inputs: inner(*inputs).float()  # losses are taken in float32
         with self.world.alone():
             self.method.prepare(model, self.forward(model), self.task.clock)
-        divided.join_layers(model, self.task, cfg, self.world)
+        divided.join_layers(model, self.task, cfg, self.world, self.device)
         if cfg.runtime.compile:
             model.compile()
         return model
