@@ -15,7 +15,7 @@ from normtables.config import Composer, one_line, register_schema, require_check
 from normtables.errors import UserError
 from normtables.places import CONF
 from normtables.sweep import planned, show, thaw
-from normtables.words import Asked, read
+from normtables.words import Asked, parsed, plain, read
 
 FROZEN = "frozen"
 
@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def through_hydra(asked: Asked) -> None:
     """Give the words to Hydra, which makes the launcher and then calls the sweeper."""
-    register_frozen(asked.words)
+    register_frozen(asked)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     before, sys.argv = sys.argv, ["normtables run", *for_hydra(asked)]
     try:
@@ -51,16 +51,19 @@ def through_hydra(asked: Asked) -> None:
         sys.argv = before
 
 
-def register_frozen(words: Sequence[str]) -> None:
+def register_frozen(asked: Asked) -> None:
     """Make the configuration of a sweep known: conf/config.yaml's words to Hydra, ours to the sweeper, no groups.
 
+    `results` stands in it, for on the command line it would be a group where a user's folder has one of that name.
     A job reads its settings from the file that `frozen` names and nothing under conf/, which may change meanwhile.
     """
     whole: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
     own = [entry for entry in whole["defaults"] if str(entry) in ("schema", "_self_") or "override" in str(entry)]
-    told = json.dumps(words).replace("${", "$\\u007b")  # as it is: what interpolates does so in each run
+    results = [str(plain(o.value())) for o in parsed([w for w in asked.settings if w.startswith("results=")])]
+    told = json.dumps(asked.words).replace("${", "$\\u007b")  # as it is: what interpolates does so in each run
     settings = whole["hydra"] | {"sweeper": {"words": told}}
-    ConfigStore.instance().store(name=FROZEN, node={"defaults": own, "hydra": settings})
+    node = {"defaults": own, "hydra": settings} | ({"results": results[-1]} if results else {})
+    ConfigStore.instance().store(name=FROZEN, node=node)
 
 
 def for_hydra(asked: Asked) -> list[str]:
@@ -68,8 +71,7 @@ def for_hydra(asked: Asked) -> list[str]:
     search = [f"hydra.searchpath=[{','.join('file://' + f for f in asked.folders)}]"] if asked.folders else []
     if not asked.many or any(word.startswith("-") for word in asked.hydra):  # Hydra's own --help, --cfg and the like
         return [*asked.settings, *asked.hydra, *search]
-    results = [word for word in asked.settings if word.startswith("results=")]
-    return ["-m", f"--config-name={FROZEN}", *asked.hydra, *results, *search]
+    return ["-m", f"--config-name={FROZEN}", *asked.hydra, *search]
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from dashboard_made import PARTS, lines_of, number_of, served
 
+from normtables.__main__ import dispatch
 from normtables.records import Store
 from normtables.report.runs import leaves
 from normtables.report.site import Site, export
@@ -386,6 +387,27 @@ def test_it_is_refreshed_without_reloading(browser_page, fresh, add, begin, swee
             {"run": number_of(4), "what": "norm=bn, seed=4", "reason": "its process died"}
         ]
         assert page.evaluate("window.mine") == "the same page"
+
+
+def test_two_sweeps_of_one_file_stand_one_below_the_other(browser_page, fresh, results, tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text("over: {norm: [bn, none]}")
+    words = ["budget=2steps", "model.widths=[4]", f"results={results}", "--conf-dir", str(tmp_path)]
+    for seeds in ("3", "4,5"):
+        dispatch(["run", "-m", "+sweep=mine", f"seed={seeds}", *words])
+    with served(fresh) as url:
+        page, _ = browser_page()
+        page.goto(f"{url}#/sweep")
+        page.wait_for_selector("details.sweep")
+        newest, oldest = page.locator("details.sweep").all()
+        heads = [re.split(r"[ _]", part.locator("summary").first.inner_text(), maxsplit=2) for part in (newest, oldest)]
+        assert [(name, rest) for name, _, rest in heads] == [
+            ("mine", "complete, 4 of 4 runs done"),
+            ("mine", "complete, 2 of 2 runs done"),
+        ]
+        assert len({digest for _, digest, _ in heads}) == 2
+        oldest.locator("summary").first.click()
+        assert ["seed=4,5" in newest.inner_text(), "seed=3" in oldest.inner_text()] == [True, True]
 
 
 def test_the_curve_of_a_running_run_grows(browser_page, fresh, begin):
