@@ -19,7 +19,7 @@ from normtables.__main__ import dispatch
 from normtables.config import Composer, run_id
 from normtables.errors import UserError
 from normtables.places import CONF, EXPERIMENTS, ROOT
-from normtables.records import Store
+from normtables.records import Record, Store
 from normtables.report import manifest
 from normtables.report.site.sweeps import Sweeps
 from normtables.sweep import Point, Unfinished, labels, planned, sweep
@@ -301,12 +301,27 @@ def test_words_come_through_hydra_as_they_are(tmp_path, quick):
     assert (found.norm.alpha, found.data.root, found.seeds.data) == ("1/m^2", "it's a\\b", 7)
 
 
-def test_a_run_that_is_being_made_elsewhere_is_not_made_twice(tmp_path, quick, chosen):
-    [run] = chosen("norm=bn", *quick)
-    with Store(tmp_path).claim(run), pytest.raises(Unfinished, match="is being computed by another process"):
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_that_is_being_made_elsewhere_is_waited_for(tmp_path, quick, chosen, capsys, monkeypatch, finished):
+    """It is taken from there, or made here where the other process is gone without it."""
+    [run], store, pauses = chosen("norm=bn", *quick), Store(tmp_path), []
+    other = contextlib.ExitStack()
+    other.enter_context(store.claim(run))
+
+    def pause(seconds):
+        pauses.append([record.config["norm"]["name"] for record in store.records()])
+        assert not (store.folder(run) / "history.csv").exists()
+        if len(pauses) == 3:
+            if finished:
+                store.write(Record(run, "finished", "", {"norm": {"name": "its"}}))
+            other.close()
+
+    monkeypatch.setattr("normtables.sweep.time.sleep", pause)
+    with other:
         dispatch(["run", "-m", "norm=bn,none", *quick])
-    assert [record.config["norm"]["name"] for record in Store(tmp_path).records()] == ["none"]
-    assert not (Store(tmp_path).folder(run) / "history.csv").exists()
+    assert pauses == [["none"]] * 3
+    assert f"waiting for another process, which is at {run}" in capsys.readouterr().out
+    assert {record.config["norm"]["name"] for record in store.records()} == {"its" if finished else "bn", "none"}
 
 
 def test_the_same_id_twice_in_a_grid_is_one_run(tmp_path, quick, chosen):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shlex
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from normtables.config import MACHINE, Composer, Settings, facts, id_of, spelled
 from normtables.errors import UserError, lookup
 from normtables.progress import say
-from normtables.records import DONE, Store, write_whole
+from normtables.records import DONE, Held, Store, write_whole
 from normtables.registry import Registry
 from normtables.words import Asked, grid, read
+
+HELD = "is being computed by another process"
+PAUSE = 1.0  # seconds between looks at a run that another process is at
 
 
 class Unfinished(Exception):
@@ -152,13 +156,30 @@ def sweep(words: Sequence[str], name: str | None, launcher: Launcher) -> list[st
     paths = [freeze(grouped(runs[run].config, title), folder / "configs" / f"{run}.yaml") for run in todo]
     wanted = {run: Wanted(chosen.label) for run, chosen in runs.items()}
     with announced(folder, shlex.join(["normtables", "run", *words]), 0, wanted) as told:
-        reasons = launched(launcher, dict(zip(todo, paths)), store)
+        reasons = made(launcher, dict(zip(todo, paths)), store)
         failed = {run: why for run, why in reasons.items() if store.state(run) not in DONE}
         for run, why in failed.items():
             told.fail(run, why)
     say(f"summary: {summarise(list(runs), store, folder)}")
     report_failures(failed, folder)
     return list(runs)
+
+
+def made(launcher: Launcher, paths: Mapping[str, Path], store: Store) -> dict[str, str]:
+    """Make the runs of these frozen configurations, and those that another process is at once it has left them.
+
+    Gives how the job of each ended, in a line.
+    """
+    reasons: dict[str, str] = {}
+    while paths:
+        reasons |= launched(launcher, paths, store)
+        paths = {run: path for run, path in paths.items() if reasons[run] == HELD}
+        if paths:
+            say(f"waiting for another process, which is at {', '.join(paths)}")
+        while any(store.state(run) == "running" for run in paths):
+            time.sleep(PAUSE)
+        paths = {run: path for run, path in paths.items() if store.state(run) not in DONE}
+    return reasons
 
 
 def launched(launcher: Launcher, paths: Mapping[str, Path], store: Store) -> dict[str, str]:
@@ -212,6 +233,8 @@ def one_line(outcome: Any) -> str:
     """Why a job returned nothing, in a line."""
     try:
         return f"ended as {outcome.return_value}"
+    except Held:
+        return HELD
     except BaseException as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
 
