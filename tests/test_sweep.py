@@ -22,7 +22,7 @@ from normtables.places import CONF, EXPERIMENTS, ROOT
 from normtables.records import Record, Store
 from normtables.report import manifest
 from normtables.report.site.sweeps import Sweeps
-from normtables.sweep import Point, Unfinished, labels, planned, sweep
+from normtables.sweep import Chosen, Point, Unfinished, places, planned, sweep
 from normtables.tables.plan import plan
 from normtables.tables.spec import load
 from normtables.words import grid, read
@@ -68,7 +68,8 @@ def test_a_sweep_runs_every_combination_once_and_summarises(tmp_path, quick, cap
     words = ["run", "-m", "norm=none,bn", "seed=0,1", "optim.lr=0.1", *quick]
     dispatch(words)
     frame = pd.read_csv(next(tmp_path.glob("sweeps/*/sweep.csv")))
-    assert sorted(zip(frame["norm.name"], frame["seeds.weights"])) == [("bn", 0), ("bn", 1), ("none", 0), ("none", 1)]
+    assert list(frame) == ["id", "status", "norm", "seed", "score", "best", "last", "seconds"]
+    assert sorted(zip(frame["norm"], frame["seed"])) == [("bn", 0), ("bn", 1), ("none", 0), ("none", 1)]
     assert (frame["status"] == "finished").all()
     folder = next(tmp_path.glob("sweeps/*"))
     assert {"sweep.md", "figure.png", "figure.svg"} <= {p.name for p in folder.iterdir()}
@@ -122,10 +123,10 @@ def test_every_table_of_the_survey_has_a_sweep():
 
 def test_runs_are_called_by_their_name_and_the_settings_in_which_they_differ():
     a, b = {"norm": "bn", "seed": 0}, {"norm": "bn", "seed": 1}
-    assert labels({"a": Point("", a, a), "b": Point("", b, b)}) == {"a": "seed=0", "b": "seed=1"}
+    assert places({"a": Point("", a, a), "b": Point("", b, b)}) == {"a": {"seed": 0}, "b": {"seed": 1}}
     c = {"x": 1}
-    found = labels({"a": Point("one", a, a), "b": Point("two", b, b), "c": Point("two", c, c)})
-    assert found == {"a": "one, seed=0", "b": "two, seed=1", "c": "two"}
+    found = places({"a": Point("one", a, a), "b": Point("two", b, b), "c": Point("two", c, c)})
+    assert [Chosen({}, {}, place).label for place in found.values()] == ["one, seed=0", "two, seed=1", "two"]
 
 
 def test_settings_on_top_of_a_table_are_combined_with_its_runs(composer, chosen):

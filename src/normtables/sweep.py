@@ -20,6 +20,7 @@ from normtables.records import DONE, Held, Store, write_whole
 from normtables.registry import Registry
 from normtables.words import Asked, grid, read
 
+NAME = "name"  # of a run in a sweep file or a table, beside its settings
 HELD = "is being computed by another process"
 PAUSE = 1.0  # seconds between looks at a run that another process is at
 
@@ -39,11 +40,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A run that is asked for, the facts that name it, and what it is called."""
+    """A run that is asked for, the facts that name it, and its name and values where the runs differ."""
 
     config: DictConfig
     known: Mapping[str, Any]
-    label: str
+    place: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What to call it: its name, and the settings in which it differs from another, as in `norm=bn, seed=0`."""
+        return ", ".join(value if key == NAME else f"{key}={value}" for key, value in self.place.items())
 
 
 def points(asked: Asked, composer: Composer) -> list[Point]:
@@ -74,7 +80,7 @@ def with_table(path: Path, own: Sequence[Mapping[str, Any]], composer: Composer)
     tiers = dict.fromkeys(str(on.get("tier", "laptop")) for on in own)
     runs = {tier: plan(spec, tier, composer).runs.values() for tier in tiers}
     return [
-        Point(label(purpose(run)), on, {**run.settings, **on})
+        Point(label(purpose(run) | {"axes": {}}), {**run.axes, **on}, {**run.settings, **on})
         for on in own
         for run in runs[str(on.get("tier", "laptop"))]
     ]
@@ -91,18 +97,18 @@ def planned(asked: Asked, composer: Composer) -> dict[str, Chosen]:
         cfg = thaw(cfg) if cfg.frozen else cfg
         known = facts(cfg)
         found.setdefault(id_of(known), (cfg, known, point))
-    names = labels({run: point for run, (_, _, point) in found.items()})
-    return {run: Chosen(cfg, known, names[run]) for run, (cfg, known, _) in found.items()}
+    where = places({run: point for run, (_, _, point) in found.items()})
+    return {run: Chosen(cfg, known, where[run]) for run, (cfg, known, _) in found.items()}
 
 
-def labels(runs: Mapping[str, Point]) -> dict[str, str]:
-    """What to call each run: its name, and the settings in which it differs from another, as in `norm=bn, seed=0`."""
+def places(runs: Mapping[str, Point]) -> dict[str, dict[str, Any]]:
+    """Each run's name, where it has one, and its values on the axes on which some differ."""
     values: dict[str, set[str]] = {}
     for key, value in itertools.chain.from_iterable(point.axes.items() for point in runs.values()):
         values.setdefault(key, set()).add(repr(value))
     differ = {key for key, found in values.items() if len(found) > 1}
     return {
-        run: ", ".join(filter(None, (point.name, *(f"{k}={v}" for k, v in point.axes.items() if k in differ))))
+        run: ({NAME: point.name} if point.name else {}) | {k: v for k, v in point.axes.items() if k in differ}
         for run, point in runs.items()
     }
 
@@ -160,7 +166,7 @@ def sweep(words: Sequence[str], name: str | None, launcher: Launcher) -> list[st
         failed = {run: why for run, why in reasons.items() if store.state(run) not in DONE}
         for run, why in failed.items():
             told.fail(run, why)
-    say(f"summary: {summarise(list(runs), store, folder)}")
+    say(f"summary: {summarise({run: chosen.place for run, chosen in runs.items()}, store, folder)}")
     report_failures(failed, folder)
     return list(runs)
 
@@ -173,7 +179,7 @@ def made(launcher: Launcher, paths: Mapping[str, Path], store: Store) -> dict[st
     reasons: dict[str, str] = {}
     while paths:
         reasons |= launched(launcher, paths, store)
-        paths = {run: path for run, path in paths.items() if reasons[run] == HELD}
+        paths = {run: path for run, path in paths.items() if reasons.get(run) == HELD}
         if paths:
             say(f"waiting for another process, which is at {', '.join(paths)}")
         while any(store.state(run) == "running" for run in paths):

@@ -35,7 +35,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def but_seeds(names: Iterable[str]) -> list[str]:
     """The settings that are not a repetition by seed."""
-    return [name for name in names if not name.startswith("seeds.")]
+    return [name for name in names if name != "seed" and not name.startswith("seeds.")]
 
 
 def rank(name: str) -> int:

@@ -1,6 +1,6 @@
 """The summary of a sweep: sweep.csv, sweep.md and a figure of the varied settings against the score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from normtables.report.figure import images, plain_style
 from normtables.report.runs import but_seeds, leaves
 
 RATE = "optim.lr"
+OUTCOME = ("score", "best", "last", "seconds")
 
 
-def summarise(runs: Sequence[str], store: Store, folder: Path) -> Path:
-    """Write the summary of these runs into `folder`; the path of its sweep.md."""
-    frame = frame_of(runs, store)
-    varied = [str(key) for key in frame if not is_outcome(str(key)) and frame[key].dropna().map(str).nunique() > 1]
-    frame = frame[["id", "status", *varied, "score", "best", "last", "seconds"]]
+def summarise(runs: Mapping[str, Mapping[str, Any]], store: Store, folder: Path) -> Path:
+    """Write the summary of these runs, each with its values where they differ, into `folder`; the path of sweep.md."""
+    varied = list(dict.fromkeys(key for place in runs.values() for key in place))
+    frame = frame_of(runs, store).reindex(columns=["id", "status", *varied, *OUTCOME])
     files: dict[str, str | bytes] = {"sweep.csv": csv_text(frame), "sweep.md": page(frame, varied)}
     if frame["best"].notna().any():
         with plain_style():
@@ -28,38 +28,27 @@ def summarise(runs: Sequence[str], store: Store, folder: Path) -> Path:
     return folder / "sweep.md"
 
 
-def is_outcome(key: str) -> bool:
-    """Whether a column of `frame_of` is something other than a setting."""
-    return key in ("id", "status", "reason", "score", "best", "last", "seconds") or key == "seeds.data"
-
-
-def frame_of(runs: Sequence[str], store: Store) -> pd.DataFrame:
-    """One row a run: id, status, settings, name of the score, its best and its last value, seconds."""
+def frame_of(runs: Mapping[str, Mapping[str, Any]], store: Store) -> pd.DataFrame:
+    """One row a run: id, status, its values, name of the score, its best and its last value, seconds."""
     rows: list[dict[str, Any]] = []
-    for run in runs:
+    for run, place in runs.items():
         record = store.read(run)
+        known = dict(leaves(record.config)) if record else {}  # what interpolates has its value there
+        values = {key: known.get(key, value) for key, value in place.items()}
+        rows.append({"id": run, "status": store.state(run), **{key: hashable(value) for key, value in values.items()}})
         if record is None or not record.score:
-            rows.append({"id": run, "status": store.state(run)})
             continue
         name, better = record.score["name"], record.score["better"]
-        values = [row[name] for row in store.history(run)] if record.status == "finished" else []
-        rows.append(
-            {
-                "id": run,
-                "status": record.status,
-                **dict(leaves(record.config)),
-                "score": name,
-                "best": (min if better == "lower" else max)(values, default=None),
-                "last": values[-1] if values else None,
-                "seconds": record.facts.get("seconds"),
-            }
-        )
-    return pd.DataFrame(rows).reindex(columns=columns_of(rows))
+        scores = [row[name] for row in store.history(run)] if record.status == "finished" else []
+        best = (min if better == "lower" else max)(scores, default=None)
+        last = scores[-1] if scores else None
+        rows[-1] |= dict(zip(OUTCOME, (name, best, last, record.facts.get("seconds"))))
+    return pd.DataFrame(rows)
 
 
-def columns_of(rows: Sequence[dict]) -> list[str]:
-    """All keys in order of appearance, with those that every sweep has."""
-    return list(dict.fromkeys([*(key for row in rows for key in row), "score", "best", "last", "seconds"]))
+def hashable(value: Any) -> Any:
+    """A value as it is grouped by: lists and mappings as text."""
+    return str(value) if isinstance(value, (list, dict)) else value
 
 
 def page(frame: pd.DataFrame, varied: Sequence[str]) -> str:
