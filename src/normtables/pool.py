@@ -55,7 +55,8 @@ def work(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     from omegaconf import OmegaConf
 
-    from normtables.training.run import Failed, execute
+    from normtables.training.ledger import Failed
+    from normtables.training.run import execute
 
     def heard(act: Callable[..., Any], *event: Any) -> Any:
         try:

@@ -88,7 +88,8 @@ def taken(path: Path) -> bool:
 
 def make(run: str, cfg: DictConfig) -> None:
     """Make a run; a failure costs itself and is told in the task's log."""
-    from normtables.training.run import Failed, execute
+    from normtables.training.ledger import Failed
+    from normtables.training.run import execute
 
     try:
         record = execute(cfg)

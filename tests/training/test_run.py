@@ -17,7 +17,8 @@ from normtables.norms import METHODS
 from normtables.records import Record, Store
 from normtables.tasks.classify import Classify
 from normtables.training import machine, run
-from normtables.training.run import Failed, Training, digest_of, execute
+from normtables.training.ledger import Failed
+from normtables.training.run import Training, digest_of, execute
 
 KEPT = ["config.yaml", "history.csv", "record.json"]
 KEYS = [
@@ -294,6 +295,29 @@ def test_a_diverged_run_is_a_result(small, store):
 def test_a_run_that_diverges_before_its_first_row(small, store):
     record = execute(small(optim__lr=1e30, budget="200steps", evaluate="200steps"))
     assert (record.status, record.final, store.history(record.id)) == ("diverged", {}, [])
+
+
+def test_a_mistake_that_shows_in_training_leaves_nothing_but_a_checkpoint(small, store, monkeypatch, cut_off):
+    """What came before the first checkpoint is gone; behind one, the run can go on."""
+
+    def mistaken(*_):
+        raise UserError("no room")
+
+    cfg = small(runtime__checkpoint=0)
+    folder = store.folder(run_id(cfg))
+    with monkeypatch.context() as patch:
+        patch.setattr(Classify, "loss", mistaken)
+        with pytest.raises(UserError, match="no room"):
+            execute(cfg)
+        assert not list(folder.glob("*"))
+    cut_off(cfg, row=2)
+    kept = {path.name for path in folder.iterdir()}
+    assert "checkpoint.pt" in kept
+    with monkeypatch.context() as patch:
+        patch.setattr(Classify, "loss", mistaken)
+        with pytest.raises(UserError, match="no room"):
+            execute(cfg)
+    assert {path.name for path in folder.iterdir()} == kept
 
 
 def test_a_failed_run_says_why_and_is_made_again(small, store, monkeypatch):

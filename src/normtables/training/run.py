@@ -1,7 +1,6 @@
 """From a configuration to a record: build the parts, run the loop, keep what it leaves."""
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from normtables import processes
 from normtables.config import Auto, facts, id_of, steps_of
 from normtables.data import load
 from normtables.errors import UserError
@@ -20,22 +18,18 @@ from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.norms.modes import evaluating
 from normtables.optim import OPTIMIZERS, SCHEDULES
-from normtables.records import DONE, Held, Record, Store, write_whole
+from normtables.records import Record, Store, write_whole
 from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
 from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, divided, fitted, history, loop, machine
+from normtables.training.ledger import CHECKPOINT, CONFIG, begun, failed, forget
 from normtables.training.loop import Diverged, Position
 from normtables.training.tensors import digest_of, on
 from normtables.world import ALONE, World, joined
 
 Row = dict[str, float]
-CHECKPOINT = "checkpoint.pt"
 
 Report = Callable[[str, int, int, Row], None]  # (run id, updates done, updates in all, newest row)
-
-
-class Failed(Exception):
-    """A run that stopped on an unexpected error; its record says so."""
 
 
 def silent(run: str, step: int, steps: int, row: Row) -> None:
@@ -59,12 +53,14 @@ def execute(cfg: DictConfig, report: Report = silent) -> Record:
             divided.check(cfg, world)
             training = Training(cfg, known, folder := store.folder(run), report, world)
             if world.leads:
-                write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
+                write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(known), sort_keys=True))
             record = training.record()
         except Exception as problem:
             error = world.cause(problem)
             if not isinstance(error, UserError):
                 error = failed(store, known, error)
+            elif world.leads:
+                forget(store, run)
             if error is problem:
                 raise
             raise error from problem
@@ -72,32 +68,6 @@ def execute(cfg: DictConfig, report: Report = silent) -> Record:
             store.write(record)
             training.close()
     return record
-
-
-def begun(store: Store, run: str, held: ExitStack) -> Record | None:
-    """The record of a run that is done; else none, and the run is claimed for as long as `held` lasts."""
-    record = store.read(run)
-    if record and record.status in DONE:
-        return record
-    if not held.enter_context(store.claim(run)):
-        raise Held(f"run {run} is being computed by another process; the same command reads its record later")
-    record = store.read(run)
-    if record and record.status in DONE:  # another process made it between the look and the claim
-        return record
-    for part in store.folder(run).glob("*.part"):
-        part.unlink()  # half-written by a process that was killed; a claim has one holder
-    return None
-
-
-def failed(store: Store, known: dict[str, Any], error: Exception) -> Failed:
-    """Record an unexpected error; what to raise for it. Of several processes the first to fail does this."""
-    run, log = id_of(known), store.folder(id_of(known)) / "log.txt"
-    write_whole(log, "".join(traceback.format_exception(error)))
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-    if processes.rank():
-        reason = f"process {processes.rank()}: {reason}"
-    store.write(Record(run, "failed", reason, known))
-    return Failed(f"run {run} failed: {reason}; see {log}")
 
 
 class Training:
