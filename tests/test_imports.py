@@ -17,7 +17,8 @@ ROOMS = {
     "places": set(),
     "processes": set(),
     "world": {"torch"},
-    "config": {"omegaconf", "hydra"},
+    "schema": {"omegaconf", "hydra"},
+    "config": {"schema", "omegaconf", "hydra"},
     "records": set(),
     "norms": {"world", "torch", "numpy"},
     "models": {"norms", "torch", "torchvision", "numpy", "sklearn", "threadpoolctl"},
@@ -39,6 +40,7 @@ ROOMS = {
     "trackers": {"records", "wandb"},
     "training": {
         "config",
+        "schema",
         "world",
         "records",
         "norms",

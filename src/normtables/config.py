@@ -1,4 +1,4 @@
-"""What a run's settings look like, how they are composed, and what names a run. Imports no torch."""
+"""How a run's settings are composed and checked, and what names a run. Imports no torch."""
 
 import hashlib
 import json
@@ -6,27 +6,21 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import II, MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from normtables import processes
 from normtables.errors import UserError, nearest
-from normtables.places import CONF, RESULTS, default_root
-from normtables.processes import PER_DEVICE, SYNCHRONISED
+from normtables.places import CONF
+from normtables.processes import PER_DEVICE
+from normtables.schema import CHOICES, register_schema
 
 GROUPS = ("model", "norm", "dataset", "optim", "schedule", "tier", "runtime", "tracker")
-INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
-PRECISIONS = ("float32", "float64", "bfloat16")
-CHOICES = {"init": INITS, "precision": PRECISIONS, "batch_statistics": (SYNCHRONISED, PER_DEVICE)}
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
@@ -49,77 +43,6 @@ NEUTRAL: dict[str, Any] = {
     "dataset.prep": "none",
     "dataset.size": 8,
 }
-
-
-@dataclass
-class Seeds:
-    """Where randomness comes from: weights and dropout; order of examples; the data's own draw (splits, subsets)."""
-
-    weights: int = II("seed")
-    order: int = II("seed")
-    data: int = 0
-
-
-@dataclass
-class Data:
-    """Where data sets lie on this machine."""
-
-    root: str = "${data_root:}"
-
-
-class Auto(Enum):
-    """A switch that the program may set itself."""
-
-    auto = "auto"
-    on = "on"
-    off = "off"
-
-
-@dataclass
-class Runtime:
-    """How this machine runs it: never part of a run's identity."""
-
-    device: str = "auto"
-    threads: int = 1
-    channels_last: Auto = Auto.auto
-    compile: bool = False
-    checkpoint: float = 30.0
-    keep_weights: bool = False
-    progress: Auto = Auto.auto
-
-
-@dataclass
-class Settings:
-    """The typed root of a run's configuration; groups are checked against the registered factory's signature."""
-
-    model: Any = MISSING
-    norm: Any = MISSING
-    dataset: Any = MISSING
-    optim: Any = MISSING
-    schedule: Any = MISSING
-    runtime: Runtime = field(default_factory=Runtime)
-    tracker: Any = MISSING
-    seed: int = 0
-    seeds: Seeds = field(default_factory=Seeds)
-    budget: str = MISSING
-    evaluate: str = "1 epoch"
-    batch_size: int = 100
-    init: str = "torch"
-    precision: str = "float32"
-    tf32: bool = False
-    deterministic: bool = True
-    batch_statistics: str = SYNCHRONISED
-    processes: int = II("processes:")
-    data: Data = field(default_factory=Data)
-    results: str = str(RESULTS)
-    frozen: str = ""
-
-
-def register_schema() -> None:
-    """Make the typed root and the resolvers known to Hydra; calling it again changes nothing."""
-    OmegaConf.register_new_resolver("data_root", lambda: str(default_root()), replace=True)
-    OmegaConf.register_new_resolver("processes", processes.size, replace=True)
-    ConfigStore.instance().store(name="schema", node=Settings)
 
 
 def require_checkout() -> None:

@@ -11,9 +11,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from normtables.config import Composer, one_line, register_schema, require_checkout
+from normtables.config import Composer, one_line, require_checkout
 from normtables.errors import UserError
 from normtables.places import CONF
+from normtables.schema import register_schema
 from normtables.sweep import planned, show, thaw
 from normtables.words import Asked, parsed, plain, read
 

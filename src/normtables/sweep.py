@@ -13,11 +13,12 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from normtables.config import MACHINE, Composer, Settings, facts, id_of, spelled
+from normtables.config import MACHINE, Composer, facts, id_of, spelled
 from normtables.errors import UserError, lookup
 from normtables.progress import say
 from normtables.records import DONE, Held, Store, write_whole
 from normtables.registry import Registry
+from normtables.schema import Settings
 from normtables.words import Asked, grid, read
 
 NAME = "name"  # of a run in a sweep file or a table, beside its settings

@@ -15,13 +15,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import nn
 
-from normtables.config import facts, register_schema, run_id
+from normtables.config import facts, run_id
 from normtables.data import Dataset, Split, load
 from normtables.errors import UserError
 from normtables.models import MODELS
 from normtables.models.classical import Classical
 from normtables.norms import METHODS, Kit
 from normtables.records import Store
+from normtables.schema import register_schema
 from normtables.tasks.classify import Classify
 from normtables.training import fitted, run
 from normtables.training.run import Training, execute

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from normtables import schema
 from normtables.errors import UserError
 from normtables.models import INITS, MODELS, initialise, nonlinearity
 from normtables.norms import METHODS, Kit
@@ -276,9 +277,7 @@ def test_torchs_draw_is_left_alone():
 
 
 def test_the_schemes_are_those_of_the_configuration():
-    from normtables import config
-
-    assert set(config.INITS) == {"torch", *INITS}
+    assert set(schema.INITS) == {"torch", *INITS}
 
 
 def test_a_nonlinearity_by_name_and_a_kit_that_uses_it():

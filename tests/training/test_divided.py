@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from normtables import processes
 from normtables.__main__ import main
-from normtables.config import facts, register_schema, run_id
+from normtables.config import facts, run_id
 from normtables.data import DATASETS
 from normtables.errors import UserError
 from normtables.models import MODELS
@@ -26,6 +26,7 @@ from normtables.norms.bn import BatchNorm1d, BatchNorm2d
 from normtables.norms.together import synchronise
 from normtables.optim import OPTIMIZERS
 from normtables.records import Store
+from normtables.schema import register_schema
 from normtables.tasks import TASKS
 from normtables.tasks.classify import Classify
 from normtables.tasks.language import Language

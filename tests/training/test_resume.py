@@ -10,13 +10,14 @@ import time
 import pytest
 import torch
 
-from normtables.config import facts, register_schema, run_id
+from normtables.config import facts, run_id
 from normtables.data import DATASETS
 from normtables.errors import UserError
 from normtables.models import MODELS
 from normtables.norms import METHODS
 from normtables.optim import OPTIMIZERS
 from normtables.records import Store
+from normtables.schema import register_schema
 from normtables.tasks import TASKS
 from normtables.tasks.classify import Classify
 from normtables.training import checkpoints, history, run

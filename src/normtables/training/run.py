@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from normtables.config import Auto, facts, id_of, steps_of
+from normtables.config import facts, id_of, steps_of
 from normtables.data import load
 from normtables.errors import UserError
 from normtables.models import MODELS, initialise, pretrained
@@ -19,6 +19,7 @@ from normtables.norms import METHODS, Kit
 from normtables.norms.modes import evaluating
 from normtables.optim import OPTIMIZERS, SCHEDULES
 from normtables.records import Record, Store, write_whole
+from normtables.schema import Auto
 from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
 from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, divided, fitted, history, loop, machine
