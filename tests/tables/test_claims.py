@@ -236,6 +236,20 @@ def test_equal_in_two_columns(tmp_path):
     assert row.evidence.startswith("1 of 2 against it: 'b' (error) less 'b' (gain) is 2.00 [")
 
 
+def test_each_column_against_its_own_counterpart(tmp_path):
+    """Two verdicts on the same pair of cells, taken from either side."""
+    file = tmp_path / "t.yaml"
+    claim = "kind: equal, rows: [a], than_column: [gain, error], within: 0.5"
+    file.write_text(textwrap.dedent(TABLE % f"{{id: C, says: s, columns: [error, gain], {claim}}}"))
+    cells = {("a", "error"): LOW, ("a", "gain"): FAR}
+    samples = {key: [({"seed": i}, v, "finished") for i, v in enumerate(vs)] for key, vs in cells.items()}
+    found = claims.judged(spec.load(file), "laptop", samples, {})
+    assert list(found["verdict"]) == ["contradicted", "contradicted"]
+    one, other = found["evidence"]
+    assert one.startswith("'a' (error) less 'a' (gain) is -2.00 [")
+    assert other.startswith("'a' (gain) less 'a' (error) is 2.00 [")
+
+
 @pytest.fixture
 def baseline(monkeypatch):
     """The same table, whose tier names a baseline."""

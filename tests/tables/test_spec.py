@@ -308,7 +308,12 @@ def test_a_claim_may_compare_columns_instead_of_rows(tmp_path):
         "than_column": "small",
         "by": 0,
     }
-    assert changed(tmp_path, "claims", to=[claim]).claims[0].than_column == "small"
+    assert changed(tmp_path, "claims", to=[claim]).claims[0].than_column == {"error": "small"}
+    claim |= {"columns": ["error", "small"], "than_column": ["small", "error"]}
+    assert changed(tmp_path, "claims", to=[claim]).claims[0].than_column == {"error": "small", "small": "error"}
+    claim |= {"columns": ["error", "small"], "than_column": ["small", "error", "small"]}
+    with pytest.raises(UserError, match="or 2 in the same order; these are 3"):
+        changed(tmp_path, "claims", to=[claim])
 
 
 @pytest.mark.parametrize("key", ["table", "tiers", "rows", "columns", "runnable"])

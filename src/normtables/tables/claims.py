@@ -101,7 +101,7 @@ def compared(claim: Claim, column: str, cells: Mapping[Key, Trials]) -> tuple[Se
         return list(itertools.pairwise(rows)), rows
     if claim.kind in ("constant", "fails"):
         return [(cell,) for cell in rows], rows
-    others = [(claim.than or cell.row, claim.than_column or column) for cell in rows]
+    others = [(claim.than or cell.row, claim.than_column.get(column, column)) for cell in rows]
     found = [(cell, cells[key]) for cell, key in zip(rows, others) if key in cells]
     return found, list(dict.fromkeys(itertools.chain.from_iterable(found)))
 

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from normtables.tables.entries import Column, Row, Settings, Tier, running, settings
@@ -101,7 +101,7 @@ def readings(node: Node, tiers: Mapping[str, Tier], rows: Mapping[str, Row], col
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence about rows in each of some columns, to be judged; `than` is a row, `than_column` a column instead.
+    """A sentence about rows in some columns, to be judged in each against the row `than` or, by column, another column.
 
     `times`: how many times earlier than the other a row reaches its goal.
     """
@@ -112,7 +112,7 @@ class Claim:
     columns: tuple[str, ...]
     rows: tuple[str, ...]
     than: str = ""
-    than_column: str = ""
+    than_column: Mapping[str, str] = field(default_factory=dict)
     by: float = 0.0
     within: float = 0.0
     equals: float = math.nan
@@ -140,7 +140,16 @@ def claim(node: Node, rows: Mapping[str, Row], columns: Mapping[str, Column]) ->
     )
     readers = {
         "than": lambda n: n.one_of(names, "row that is run"),
-        "than_column": lambda n: n.one_of(columns, "column"),
+        "than_column": lambda n: counterparts(n, found.columns, columns),
         "how": lambda n: n.one_of(("diverges", "chance"), "way to fail"),
     }
     return replace(found, **{key: readers.get(key, Node.number)(f[key]) for key in sorted(keys)})
+
+
+def counterparts(node: Node, names: Sequence[str], columns: Mapping[str, Column]) -> dict[str, str]:
+    """Which column each of these is set against: one for all, or as many in the same order."""
+    listed = isinstance(node.value, list)
+    others = node.many_of(columns, "column") if listed else (node.one_of(columns, "column"),)
+    if len(others) not in (1, len(names)):
+        raise node.error(f"one column for all of columns, or {len(names)} in the same order; these are {len(others)}")
+    return dict(zip(names, others * (len(names) // len(others))))
