@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from normtables.places import ROOT
 from normtables.records import Store
 
 pytestmark = pytest.mark.skipif("NORMTABLES_SLURM" not in os.environ, reason="needs a Slurm: make test-slurm")
@@ -169,3 +171,26 @@ def test_a_sweep_of_hydras_launcher(tmp_path):
     assert "4 runs, 0 of them done already" in said[0]
     assert "4 runs, 4 of them done already" in said[1]
     assert [record.status for record in Store(tmp_path).records()] == ["finished"] * 4
+
+
+def test_one_run_of_two_processes_by_the_script_in_the_docs(tmp_path):
+    """One node and no GPU instead of two nodes with four each; the numbers are those of one process."""
+    text = (ROOT / "docs" / "clusters.md").read_text()
+    script = re.search(r"#!/bin/sh\n#SBATCH.*?(?=```)", text, re.DOTALL)[0]
+    settings = "precision=float64 norm=bn model.widths=[8] budget=40steps evaluate=20steps"
+    for old, new in {
+        "--nodes=2": "--nodes=1",
+        "--gpus-per-node=4 --cpus-per-task=16": "--cpus-per-task=2",
+        "--nproc-per-node=4": "--nproc-per-node=2",
+        ".venv/bin/torchrun": f"{sys.executable} -m torch.distributed.run",
+        "model=alexnet norm=bn dataset=imagenet batch_size=256": f"{settings} results={tmp_path / 'torchrun'}",
+    }.items():
+        assert old in script
+        script = script.replace(old, new)
+    (tmp_path / "job.sh").write_text(script)
+    subprocess.run(["sbatch", "--wait", f"--output={tmp_path / 'log'}", tmp_path / "job.sh"], check=True)
+    here = [sys.executable, "-m", "normtables", "run", *settings.split(), f"results={tmp_path / 'here'}"]
+    subprocess.run(here, check=True)
+    [torchrun], [one] = (Store(tmp_path / name).records() for name in ("torchrun", "here"))
+    assert (torchrun.status, torchrun.facts["processes"], torchrun.id) == ("finished", 2, one.id)
+    assert torchrun.final == pytest.approx(one.final, rel=1e-9)
