@@ -23,26 +23,28 @@ def write(
 ) -> list[Path]:
     """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv and provenance.json; curves.{png,svg} where columns are
     points on an x axis, against.{png,svg} where rows stand against others, ranks.{png,svg} where data sets are ranked,
-    shift.{png,svg} where domains were compared inside a network; UserError where that fails."""
-    from normtables.report import against, curves, ranks, shift
+    shift.{png,svg} where domains were compared inside a network, learning.{png,svg} where histories are asked for;
+    UserError where that fails."""
+    from normtables.report import against, curves, learning, ranks, shift
     from normtables.report.figure import draw  # what loads matplotlib and scipy is loaded here, not by every command
     from normtables.report.grid import grid_of
     from normtables.report.latex import tabulars
     from normtables.report.markdown import page
 
     grid, sources, ranked = grid_of(plan, table), origins(plan, store), rankings(plan, store)
-    shifts = shift.shifts(plan, store)
+    shifts, learned = shift.shifts(plan, store), learning.panels(plan, grid, store)
     return put(
         folder,
         {
             "table.csv": csv_text(table),
-            "table.md": page(plan, grid, claims, readings, sources, ranked, shifts),
+            "table.md": page(plan, grid, claims, readings, sources, ranked, shifts, learned),
             "table.tex": tabulars(grid),
             **draw(grid),
             **curves.draw(plan.spec, grid),
             **against.draw(plan.spec, grid),
             **ranks.draw(ranked),
             **shift.draw(shifts),
+            **learning.draw(learned, plan.spec.learning),
             "claims.csv": csv_text(claims),
             "provenance.json": sources.text(),
         },

@@ -58,9 +58,9 @@ def panels(grid: Grid) -> Figure:
     return figure
 
 
-def side_by_side(figure: Figure, down: int, across: int, count: int) -> list[Axes]:
-    """The first `count` panels of a figure of down x across, which share the vertical axis; hides the others."""
-    axes = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+def side_by_side(figure: Figure, down: int, across: int, count: int, sharey: bool = True) -> list[Axes]:
+    """The first `count` panels of a figure of down x across; hides the others."""
+    axes = list(figure.subplots(down, across, squeeze=False, sharey=sharey).flat)
     for ax in axes[count:]:
         ax.set_visible(False)
     return axes[:count]

@@ -7,6 +7,8 @@ import pandas as pd
 from normtables.report.against import lines as against_lines
 from normtables.report.curves import lines as curve_lines
 from normtables.report.grid import Grid
+from normtables.report.learning import Panel
+from normtables.report.learning import lines as learning_lines
 from normtables.report.misprints import CLASSES, differs
 from normtables.report.provenance import Origins
 from normtables.report.ranks import lines as rank_lines
@@ -34,6 +36,7 @@ def page(
     origins: Origins,
     rankings: Sequence[Ranking] = (),
     shifts: Sequence[Shift] = (),
+    learned: Sequence[Panel] = (),
 ) -> str:
     """The whole of table.md."""
     sections = {
@@ -42,6 +45,7 @@ def page(
         "Rows beside their bases": against_lines(plan.spec, grid),
         "Ranks over data sets": rank_lines(rankings),
         "Domains inside the network": shift_lines(shifts),
+        "Learning curves": learning_lines(learned, plan.spec.learning),
         "Claims": claim_lines(claims),
         "Readings of the source": reading_lines(plan.spec, readings),
         "Departures from the source": departures(plan.spec, plan.tier),

@@ -12,7 +12,7 @@ from normtables.tables import entries, statements
 from normtables.tables.entries import Axes, Choose, Column, Departure, Part, Row, Settings, Tier
 from normtables.tables.node import Node
 from normtables.tables.node import read as read_yaml
-from normtables.tables.statements import UNPUBLISHED, Claim, Published, Readings
+from normtables.tables.statements import UNPUBLISHED, Claim, Learning, Published, Readings
 
 __all__ = [
     "Axes",
@@ -34,7 +34,7 @@ KINDS = ("reproduction", "reconstruction")
 COLUMN = "column"  # curves.x: the columns themselves, in order
 REQUIRED = ("table", "title", "source", "kind", "runnable", "tiers", "rows", "columns")
 OPTIONAL = ("departures", "fixed", "over", "combine", "tune", "choose", "published", "readings", "claims")
-FIGURES = ("against", "curves")
+FIGURES = ("against", "curves", "learning")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class TableSpec:
     claims: tuple[Claim, ...]
     against: Mapping[str, str]  # row -> the row it is to improve on
     curves: str  # the columns' setting on the x axis of curves; COLUMN: each column a point; empty: no curves
+    learning: Learning | None
 
     @property
     def label(self) -> str:
@@ -118,6 +119,7 @@ def load(source: Path | str | int) -> TableSpec:
         claims=tuple(statements.claim(n, rows, columns) for n in (f["claims"].list() if "claims" in f else ())),
         against=bases(f.get("against", none), rows),
         curves=x_axis(f["curves"], columns) if "curves" in f else "",
+        learning=statements.learning(f["learning"], columns) if "learning" in f else None,
     )
     check(spec, node.where)
     return spec

@@ -100,6 +100,24 @@ def readings(node: Node, tiers: Mapping[str, Tier], rows: Mapping[str, Row], col
 
 
 @dataclass(frozen=True)
+class Learning:
+    """A figure of histories: the column `y` over the column `x`, for the runs of some columns of the table; the mean of
+    each of `levels`, other columns, is a level line."""
+
+    x: str
+    y: str
+    columns: tuple[str, ...]
+    levels: tuple[str, ...]
+
+
+def learning(node: Node, columns: Mapping[str, Column]) -> Learning:
+    """The entry `learning`."""
+    f = node.fields(("x", "y", "columns", "levels"), required=("x", "y", "columns"))
+    levels = f["levels"].many_of(columns, "column") if "levels" in f else ()
+    return Learning(f["x"].text(), f["y"].text(), f["columns"].many_of(columns, "column"), levels)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A sentence about rows in some columns, to be judged in each against the row `than` or, by column, another column.
 
