@@ -65,6 +65,8 @@ def complaint(capsys, monkeypatch, *words):
         (["run", "-m", "norm=bn,none", "hydra/launcher=jobli"], "Could not find 'hydra/launcher/jobli'"),
         (["run", "frozen=nowhere.yaml"], "frozen=nowhere.yaml"),
         (["run", "norm"], "key=value"),
+        (["run", "-m", "norm=bn,none", "results=a,b"], "results=a,b: name one folder"),
+        (["run", "results="], "results=: name one folder"),
         (["run", "--conf-dir", "nowhere"], "no such folder"),
         (["plan", "12"], "there is no table 12"),
         (["plan", "3", "--tier", "smoky"], "did you mean 'smoke'?"),

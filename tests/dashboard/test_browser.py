@@ -377,13 +377,13 @@ def test_it_is_refreshed_without_reloading(browser_page, fresh, add, begin, swee
         page.click("text=Sweeps")
         assert "4 of 5 runs done" in page.inner_text("#sweep-grid summary")
         with begin(4, epoch=1, claim=True):
-            page.wait_for_selector("#sweep-grid-running")
-            assert table(page, "#sweep-grid-running")[0]["progress"] == "25 %"
+            page.wait_for_selector("#running-sweep-grid")
+            assert table(page, "#running-sweep-grid")[0]["progress"] == "25 %"
             begin(4, epoch=3, claim=False)
-            until(page, "document.querySelector('#sweep-grid-running tbody').innerText.includes('75 %')")
+            until(page, "document.querySelector('#running-sweep-grid tbody').innerText.includes('75 %')")
         announced.fail(number_of(4), "its process died")
-        page.wait_for_selector("#sweep-grid-failed")
-        assert table(page, "#sweep-grid-failed") == [
+        page.wait_for_selector("#failed-sweep-grid")
+        assert table(page, "#failed-sweep-grid") == [
             {"run": number_of(4), "what": "norm=bn, seed=4", "reason": "its process died"}
         ]
         assert page.evaluate("window.mine") == "the same page"

@@ -33,10 +33,10 @@ function sweepPart(sweep, open) {
       sweepFacts(sweep).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
     ),
     command(sweep.command),
-    listing(`${id}-running`, "running", counts.running, RUNNING, sweep.running.map(runningRow)),
-    listing(`${id}-failed`, "failed", counts.failed, ["run", "what", "reason"], sweep.failed.map(failedRow)),
+    listing(`running-${id}`, "running", counts.running, RUNNING, sweep.running.map(runningRow)),
+    listing(`failed-${id}`, "failed", counts.failed, ["run", "what", "reason"], sweep.failed.map(failedRow)),
     listing(
-      `${id}-waiting`,
+      `waiting-${id}`,
       "waiting",
       counts.waiting,
       ["run", "what"],
