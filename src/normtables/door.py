@@ -16,7 +16,7 @@ from normtables.errors import UserError
 from normtables.places import CONF
 from normtables.schema import register_schema
 from normtables.sweep import planned, show, thaw
-from normtables.words import Asked, parsed, plain, read
+from normtables.words import Asked, read
 
 FROZEN = "frozen"
 
@@ -60,10 +60,9 @@ def register_frozen(asked: Asked) -> None:
     """
     whole: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
     own = [entry for entry in whole["defaults"] if str(entry) in ("schema", "_self_") or "override" in str(entry)]
-    results = [str(plain(o.value())) for o in parsed([w for w in asked.settings if w.startswith("results=")])]
     told = json.dumps(asked.words).replace("${", "$\\u007b")  # as it is: what interpolates does so in each run
     settings = whole["hydra"] | {"sweeper": {"words": told}}
-    node = {"defaults": own, "hydra": settings} | ({"results": results[-1]} if results else {})
+    node = {"defaults": own, "hydra": settings} | ({"results": asked.results} if asked.results else {})
     ConfigStore.instance().store(name=FROZEN, node=node)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from normtables.errors import UserError
 
 DONE = ("finished", "diverged")
+RECORD, CHECKPOINT, CONFIG, HISTORY = "record.json", "checkpoint.pt", "config.yaml", "history.csv"
 HEARTBEAT = 20.0  # seconds between two signs of life of a claim
 STALE = 300.0  # seconds without a sign of life after which another host's claim counts as dead
 
@@ -94,11 +95,11 @@ class Store:
 
     def ids(self) -> list[str]:
         """The ids of all runs that left a record."""
-        return sorted(p.parent.name for p in (self.root / "runs").glob("*/record.json"))
+        return sorted(p.parent.name for p in (self.root / "runs").glob(f"*/{RECORD}"))
 
     def read(self, run: str) -> Record | None:
         """The record of a run, None where there is none; raises UserError where it cannot be read."""
-        path = self.folder(run) / "record.json"
+        path = self.folder(run) / RECORD
         try:
             return Record(**json.loads(path.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
@@ -127,15 +128,15 @@ class Store:
             return "running"
         if record:
             return record.status
-        return "interrupted" if (folder / "checkpoint.pt").exists() else "missing"
+        return "interrupted" if (folder / CHECKPOINT).exists() else "missing"
 
     def write(self, record: Record) -> None:
         """Keep a record; its presence means that the run ended."""
-        write_whole(self.folder(record.id) / "record.json", json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
+        write_whole(self.folder(record.id) / RECORD, json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
 
     def history(self, run: str) -> list[dict[str, float]]:
         """The rows of history.csv in order; a last line that was cut off while being written is dropped."""
-        path = self.folder(run) / "history.csv"
+        path = self.folder(run) / HISTORY
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:

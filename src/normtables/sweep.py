@@ -19,7 +19,7 @@ from normtables.progress import say
 from normtables.records import DONE, Held, Store, write_whole
 from normtables.registry import Registry
 from normtables.schema import Settings
-from normtables.words import Asked, grid, parsed, read
+from normtables.words import Asked, grid, read
 
 NAME = "name"  # of a run in a sweep file or a table, beside its settings
 HELD = "is being computed by another process"
@@ -89,9 +89,6 @@ def with_table(path: Path, own: Sequence[Mapping[str, Any]], composer: Composer)
 
 def planned(asked: Asked, composer: Composer) -> dict[str, Chosen]:
     """The runs that are asked for by their ids, whole and checked; raises UserError for the first that cannot be."""
-    for word in parsed([word for word in asked.settings if word.startswith("results=")]):
-        if word.is_sweep_override() or word.value() in ("", None):
-            raise UserError(f"{word.input_line}: name one folder for all runs")
     found: dict[str, tuple[DictConfig, Mapping[str, Any], Point]] = {}
     for point in points(asked, composer):
         try:

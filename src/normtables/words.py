@@ -18,11 +18,13 @@ from normtables.errors import UserError
 
 Settings = dict[str, Any]
 MANY, DRY = ("-m", "--multirun"), "--dry-run"
+RESULTS = "results"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the words behind `normtables run` ask for: settings of runs, words for Hydra, folders of YAML, a sweep."""
+    """What the words behind `normtables run` ask for: settings of runs, words for Hydra, folders of YAML, a sweep, and
+    the folder of results where they name one."""
 
     words: tuple[str, ...]
     settings: tuple[str, ...]
@@ -31,21 +33,22 @@ class Asked:
     sweep: str = ""
     many: bool = False
     dry: bool = False
+    results: str = ""
 
     @property
     def title(self) -> str:
         """The sweep's name and a hash of all else that can change its runs, whatever the order of the settings."""
-        said = [word for word in self.settings if not word.startswith("results=")]
-        rest = [*sorted(said, key=lambda word: word.partition("=")[0]), *self.folders]
+        said = [word for word in self.settings if key_of(word) != RESULTS]
+        rest = [*sorted(said, key=key_of), *self.folders]
         digest = hashlib.sha256(json.dumps(rest).encode()).hexdigest()[:8]
         return "_".join(filter(None, (self.sweep, digest if rest or not self.sweep else "")))
 
 
 def read(words: Sequence[str]) -> Asked:
-    """The words in their kinds; raises UserError for two sweeps at once."""
+    """The words in their kinds; raises UserError for two sweeps at once and for results in no folder or in several."""
     settings, hydra, folders, sweeps, rest = [], [], [], [], iter(words)
     for word in rest:
-        key, _, value = word.lstrip("+~").partition("=")
+        key, value = key_of(word), word.partition("=")[2]
         if word == "--conf-dir":
             folders.append(os.path.abspath(next(rest, "")))
         elif key == "sweep":
@@ -64,7 +67,23 @@ def read(words: Sequence[str]) -> Asked:
         sweep="".join(sweeps),
         many=bool(sweeps) or any(word in hydra for word in MANY),
         dry=DRY in hydra,
+        results=folder_of([word for word in settings if key_of(word) == RESULTS]),
     )
+
+
+def key_of(word: str) -> str:
+    """The setting that a word is about."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def folder_of(words: Sequence[str]) -> str:
+    """The folder of results that the last of these words names, nothing without words; raises UserError for no folder
+    and for a grid of them."""
+    said = parsed(words)
+    for word in said:
+        if word.is_sweep_override() or word.value() in ("", None):
+            raise UserError(f"{word.input_line}: name one folder for all runs")
+    return str(plain(said[-1].value())) if said else ""
 
 
 def parsed(arguments: Sequence[str]) -> list[Override]:

@@ -281,6 +281,10 @@ def test_a_digest_sees_every_weight_and_buffer():
 # runs that do not end well
 
 
+def mistaken(*_):
+    raise UserError("no room")
+
+
 def test_a_diverged_run_is_a_result(small, store):
     record = execute(small(optim__lr=1e30, budget="200steps", evaluate="1step"))
     assert record.status == "diverged"
@@ -299,10 +303,6 @@ def test_a_run_that_diverges_before_its_first_row(small, store):
 
 def test_a_mistake_that_shows_in_training_leaves_nothing_but_a_checkpoint(small, store, monkeypatch, cut_off):
     """What came before the first checkpoint is gone; behind one, the run can go on."""
-
-    def mistaken(*_):
-        raise UserError("no room")
-
     cfg = small(runtime__checkpoint=0)
     folder = store.folder(run_id(cfg))
     with monkeypatch.context() as patch:
@@ -333,8 +333,13 @@ def test_a_failed_run_says_why_and_is_made_again(small, store, monkeypatch):
     record = store.read(run_id(cfg))
     assert (record.status, record.reason) == ("failed", "RuntimeError: boom")
     assert record.config == facts(cfg)
-    assert "in boom" in (store.folder(record.id) / "log.txt").read_text()
-    assert not (store.folder(record.id) / "claim").exists()
+    assert "in boom" in (log := store.folder(record.id) / "log.txt").read_text()
+    assert not (log.parent / "claim").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Classify, "loss", mistaken)
+        with pytest.raises(UserError, match="no room"):
+            execute(cfg)
+    assert (log.parent / "config.yaml").exists(), "what a failure left stays whole"
     assert execute(cfg).status == "finished"
     assert store.state(record.id) == "finished"
 

@@ -47,8 +47,7 @@ def images(figure: Figure, name: str = "figure") -> dict[str, bytes]:
 def panels(grid: Grid) -> Figure:
     """One panel for each column that has a number, row labels on the left, one legend for all."""
     columns = [c for c in grid.columns if any(c in grid.of(row) for row in grid.rows)]
-    down = max(1, math.ceil(len(columns) / WIDE))
-    across = max(1, math.ceil(len(columns) / down))
+    down, across = evenly(len(columns))
     figure = Figure(figsize=(2.0 + 2.9 * across, 1.3 + down * (0.8 + 0.24 * len(grid.rows))), layout="constrained")
     figure.suptitle(fill(grid.title, TITLE * across), fontsize=10)
     axes = side_by_side(figure, down, across, len(columns))
@@ -56,6 +55,12 @@ def panels(grid: Grid) -> Figure:
         panel(ax, grid, column)
     legend_below(figure, dict(sorted(labelled(axes).items())))
     return figure
+
+
+def evenly(count: int) -> tuple[int, int]:
+    """Rows and columns of panels, at least one and at most WIDE side by side, the rows as full as each other."""
+    down = max(1, math.ceil(count / WIDE))
+    return down, max(1, math.ceil(count / down))
 
 
 def side_by_side(figure: Figure, down: int, across: int, count: int, sharey: bool = True) -> list[Axes]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from normtables.records import DONE, Store
 from normtables.report.curves import COLORS
-from normtables.report.figure import GREY, WIDE, images, labelled, legend_below, plain_style, side_by_side, titled
+from normtables.report.figure import GREY, evenly, images, labelled, legend_below, plain_style, side_by_side, titled
 from normtables.report.grid import Grid
 from normtables.tables.plan import Plan
 from normtables.tables.statements import Learning
@@ -38,10 +38,10 @@ class Panel:
 
 def panels(plan: Plan, grid: Grid, store: Store) -> list[Panel]:
     """One for each row with a run that is done in one of the columns; none where the table asks for none."""
-    asked = plan.spec.learning
-    found = []
-    for row in plan.spec.rows if asked else ():
-        assert asked
+    asked, found = plan.spec.learning, []
+    if not asked:
+        return []
+    for row in plan.spec.rows:
         courses = [course(plan, asked, (row, column), store) for column in asked.columns if (row, column) in plan.cells]
         cells = {grid.heads[name]: cell for name in asked.levels if (cell := grid.cells.get((row, name)))}
         levels = {head: cell.ours for head, cell in cells.items() if math.isfinite(cell.ours)}
@@ -72,8 +72,7 @@ def draw(found: Sequence[Panel], asked: Learning | None) -> dict[str, bytes]:
     if not (found and asked):
         return {}
     with plain_style():
-        down = -(-len(found) // WIDE)
-        across = -(-len(found) // down)
+        down, across = evenly(len(found))
         figure = Figure(figsize=(1.0 + 3.2 * across, 0.8 + 2.4 * down), layout="constrained")
         axes = side_by_side(figure, down, across, len(found), sharey=False)
         for ax, part in zip(axes, found):

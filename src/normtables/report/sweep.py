@@ -35,7 +35,8 @@ def frame_of(runs: Mapping[str, Mapping[str, Any]], store: Store) -> pd.DataFram
         record = store.read(run)
         known = dict(leaves(record.config)) if record else {}  # what interpolates has its value there
         values = {key: known.get(key, value) for key, value in place.items()}
-        rows.append({"id": run, "status": store.state(run), **{key: hashable(value) for key, value in values.items()}})
+        status = record.status if record and record.score else store.state(run)
+        rows.append({"id": run, "status": status, **{key: hashable(value) for key, value in values.items()}})
         if record is None or not record.score:
             continue
         name, better = record.score["name"], record.score["better"]

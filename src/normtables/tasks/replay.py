@@ -60,7 +60,7 @@ class Replay:
             self.path.unlink(missing_ok=True)
             raise self.refused(str(error.strerror)) from error
         self.map()
-        self.frames[: self.games] = frames
+        self.frames[self.row(0)] = frames
 
     def refused(self, why: str) -> UserError:
         """What is said where the file cannot be made."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from normtables.errors import UserError
-from normtables.records import write_whole
+from normtables.records import HISTORY, write_whole
 
 Row = dict[str, float]
 
@@ -21,14 +21,14 @@ def line(values: list[Any]) -> str:
 def write(folder: Path, rows: list[Row]) -> None:
     """Write the history as far as a checkpoint knows it, dropping what came after."""
     header = [line(list(rows[0]))] if rows else []
-    write_whole(folder / "history.csv", "".join([*header, *(line(list(row.values())) for row in rows)]))
+    write_whole(folder / HISTORY, "".join([*header, *(line(list(row.values())) for row in rows)]))
 
 
 def append(folder: Path, row: Row, first: bool) -> None:
     """Add a row in a single write."""
     text = (line(list(row)) if first else "") + line(list(row.values()))
     try:
-        with (folder / "history.csv").open("a", encoding="utf-8", newline="") as file:
+        with (folder / HISTORY).open("a", encoding="utf-8", newline="") as file:
             file.write(text)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}; free space, and the same command goes on") from error

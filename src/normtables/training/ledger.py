@@ -6,9 +6,7 @@ from typing import Any
 
 from normtables import processes
 from normtables.config import id_of
-from normtables.records import DONE, Held, Record, Store, write_whole
-
-CHECKPOINT, CONFIG, HISTORY = "checkpoint.pt", "config.yaml", "history.csv"
+from normtables.records import CHECKPOINT, CONFIG, DONE, HISTORY, RECORD, Held, Record, Store, write_whole
 
 
 class Failed(Exception):
@@ -42,8 +40,8 @@ def failed(store: Store, known: dict[str, Any], error: Exception) -> Failed:
 
 
 def forget(store: Store, run: str) -> None:
-    """Remove what a run that ended before its first checkpoint has written."""
+    """Remove what a run that ended before its first checkpoint has written, unless an older failure left a record."""
     folder = store.folder(run)
-    if not (folder / CHECKPOINT).exists():
+    if not any((folder / name).exists() for name in (CHECKPOINT, RECORD)):
         for name in (CONFIG, HISTORY):
             (folder / name).unlink(missing_ok=True)

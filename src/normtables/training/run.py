@@ -18,12 +18,12 @@ from normtables.models.marks import hold_lengths
 from normtables.norms import METHODS, Kit
 from normtables.norms.modes import evaluating
 from normtables.optim import OPTIMIZERS, SCHEDULES
-from normtables.records import Record, Store, write_whole
+from normtables.records import CHECKPOINT, CONFIG, Record, Store, write_whole
 from normtables.schema import Auto
 from normtables.tasks import TASKS, Extending, Lasting, Paced, Task
 from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, divided, fitted, history, loop, machine
-from normtables.training.ledger import CHECKPOINT, CONFIG, begun, failed, forget
+from normtables.training.ledger import begun, failed, forget
 from normtables.training.loop import Diverged, Position
 from normtables.training.tensors import digest_of, on
 from normtables.world import ALONE, World, joined

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from normtables.errors import UserError
-from normtables.records import DONE, Store, alive
+from normtables.records import CONFIG, DONE, Store, alive
 from normtables.report.runs import leaves
 
 RUN = re.compile(r"[0-9a-f]{12}")
@@ -111,7 +111,7 @@ class Runs:
 
     def unfinished(self, run: str, stamp: Stamp, held: bool) -> Seen:
         """A run from its configuration and the history so far."""
-        path, rows = self.store.folder(run) / "config.yaml", self.store.history(run)
+        path, rows = self.store.folder(run) / CONFIG, self.store.history(run)
         last = rows[-1] if rows else {}
         return Seen(
             stamp=stamp,
