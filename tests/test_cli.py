@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -183,6 +184,27 @@ def test_a_plan_tells_what_decoded_images_take(tmp_path, capsys):
     assert capsys.readouterr().out.strip().endswith("up to 261.7 GB kept in the data root's .cache")
     dispatch(["plan", "1", "--tier", "smoke", "--results", str(tmp_path)])
     assert ".cache" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rough", "said"),
+    [
+        ([60.0, 60.0], 0, "2 runs, 2 min on one worker; "),
+        ([60.0, 60.0], 1, "2 runs, 2 min on one worker (1 judged by runs on other data or fits with other settings); "),
+        (
+            [60.0, None],
+            0,
+            "2 runs, 60 s on one worker for 1 of them, 1 of unknown length (`plan --measure` estimates); ",
+        ),
+        ([None, None], 0, "2 runs, 2 of unknown length (`plan --measure` estimates); "),
+    ],
+)
+def test_a_plan_says_of_how_many_runs_it_knows_the_length(tmp_path, seconds, rough, said):
+    from normtables.making import needs
+
+    frame = pd.DataFrame({"state": "missing", "seconds": seconds, "rough": [bool(rough), False]})
+    frame.loc[len(frame)] = ["finished", 0.0, False]
+    assert needs(frame.astype({"seconds": float}), (0, 0), Store(tmp_path)).startswith(f"to run: {said}")
 
 
 def test_long_plans_ask_first(monkeypatch):

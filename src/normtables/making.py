@@ -47,9 +47,10 @@ def needs(frame: pd.DataFrame, size: tuple[int, int], store: Store) -> str:
     unknown, rough = int(todo["seconds"].isna().sum()), int(todo["rough"].sum())
     text = f"to run: {len(todo)} runs"
     if unknown < len(todo):
-        text += f", {clock(todo['seconds'].sum())} on one worker"
-        text += f" ({rough} of them estimated from runs of another size)" if rough else ""
-    text += f", {unknown} of them of unknown length (`plan --measure` estimates)" if unknown else ""
+        which = f" for {len(todo) - unknown} of them" if unknown else ""
+        text += f", {clock(todo['seconds'].sum())} on one worker{which}"
+        text += f" ({rough} judged by runs on other data or fits with other settings)" if rough else ""
+    text += f", {unknown} of unknown length (`plan --measure` estimates)" if unknown else ""
     loads, kept = size
     text += f"; {len(todo) * run_bytes(store) / 1e6:.1f} MB of records; {loads / 1e6:.0f} MB to download"
     return text + (f"; up to {kept / 1e9:.1f} GB kept in the data root's .cache" if kept else "")

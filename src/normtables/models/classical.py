@@ -37,7 +37,7 @@ class Classical(nn.Module):
         options = self.estimator.get_params()
         if options.get("n_neighbors", 0) > len(inputs):
             asked = f"model.n_neighbors={options['n_neighbors']}"
-            raise UserError(f"{asked}: the training set has {len(inputs)} examples")
+            raise UserError(f"{asked}: the training set has {len(inputs)} examples; no more will do")
         if "random_state" in options:
             self.estimator.set_params(random_state=seed)
         with threadpool_limits(torch.get_num_threads()):

@@ -19,7 +19,8 @@ class Like(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Seconds on one worker, None where nothing like it has finished; `rough`: the runs behind it have other sizes."""
+    """Seconds on one worker, None where nothing like it has finished; `rough`: the runs behind it are on other data, or
+    fits with other settings."""
 
     seconds: float | None
     rough: bool
@@ -28,7 +29,8 @@ class Estimate(NamedTuple):
 def likes(known: Mapping[str, Any]) -> Iterator[Like]:
     """What a run shares with others, from fine to coarse.
 
-    An update costs much the same on another part of a family of data sets; an epoch, or a fit, does not.
+    An update costs much the same on another part of a family of data sets; an epoch, or a fit, does not. Of a fit the
+    settings change less than of a network its size, which may cost a hundred times as much or as little.
     """
     facts = essential(known)
     groups = [facts.get(group, {}) for group in ("model", "dataset", "norm")]
@@ -38,7 +40,7 @@ def likes(known: Mapping[str, Any]) -> Iterator[Like]:
     yield Like((*common, data, model, norm), None, False)
     yield Like((*common, data, model), None, False)
     yield Like((*common, model), ("step",), True)
-    yield Like((*common, data), None, True)
+    yield Like((*common, data), ("run",), True)
 
 
 def rates(store: Store) -> dict[Key, float]:

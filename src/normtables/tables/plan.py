@@ -204,7 +204,7 @@ def running(plan: Plan, store: Store) -> list[PlannedRun]:
 
 def summary(plan: Plan, store: Store) -> pd.DataFrame:
     """One row a run: id, state, rows, columns, axes, readings, settings, seconds (0 when done, NaN when unknown), rough
-    (whether runs of another size are behind the seconds)."""
+    (whether runs on other data, or fits with other settings, are behind the seconds)."""
     found, known = states(plan, store), rates(store)
     guesses = {
         name: Estimate(0.0, False) if found[name] in DONE else estimate(run.facts, known)

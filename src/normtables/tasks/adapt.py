@@ -70,7 +70,9 @@ class Adapt(MeanLoss):
         self.adaptation, self.ways, self.steps = adaptation, ways, 1
         for name, split in (("source", data.train), ("target", data.target)):
             if batch_size > len(split.targets) and (name == "source" or adaptation.loss != "none"):
-                raise UserError(f"batch_size={batch_size}: the {name} has {len(split.targets)} examples")
+                raise UserError(
+                    f"batch_size={batch_size}: the {name} has {len(split.targets)} examples; no more will do"
+                )
             check(augment, split.inputs)
         self.sizes = {"inputs": tuple(data.train.inputs.shape[1:]), "outputs": data.classes}
         self.clock = {"step": 1, "epoch": len(data.train.targets) // batch_size}

@@ -30,7 +30,7 @@ class Classify(MeanLoss, Divided):
     def __init__(self, data: Dataset, batch_size: int, seed: int, by_class: bool, gap: int, augment: Augment) -> None:
         examples = len(data.train.targets)
         if batch_size > examples:
-            raise UserError(f"batch_size={batch_size}: the training set has {examples} examples")
+            raise UserError(f"batch_size={batch_size}: the training set has {examples} examples; no more will do")
         check(augment, data.train.inputs)
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.by_class, self.gap, self.augment = by_class, gap, augment

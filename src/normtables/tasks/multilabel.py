@@ -24,7 +24,7 @@ class Masked(MeanLoss, Divided):
     def __init__(self, data: Multilabel, batch_size: int, seed: int) -> None:
         examples = len(data.train.targets)
         if batch_size > examples:
-            raise UserError(f"batch_size={batch_size}: the training set has {examples} examples")
+            raise UserError(f"batch_size={batch_size}: the training set has {examples} examples; no more will do")
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.sizes = {"inputs": tuple(data.train.inputs.shape[1:]), "outputs": data.train.targets.shape[1]}
         self.clock = {"step": 1, "epoch": examples // batch_size}

@@ -50,7 +50,7 @@ class Windows(MeanLoss, Divided):
             raise UserError(f"dataset.task.context={context}: at least 0 frames to each side")
         self.train, self.valid, self.test = (Spliced(c, context) for c in (data.train, data.valid, data.test))
         if batch_size > len(self.train):
-            raise UserError(f"batch_size={batch_size}: the training set has {len(self.train)} windows")
+            raise UserError(f"batch_size={batch_size}: the training set has {len(self.train)} windows; no more will do")
         self.batch_size, self.seed = batch_size, seed
         channels, bands = data.train.frames.shape[1:]
         self.sizes = {"inputs": (channels, 2 * context + 1, bands), "outputs": data.classes}
