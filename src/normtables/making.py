@@ -25,6 +25,7 @@ from normtables.sweep import grouped
 from normtables.tables import collect as tables
 from normtables.tables.claims import judge
 from normtables.tables.plan import Plan, missing, running, summary
+from normtables.tables.sources import Sources
 from normtables.words import grid, parsed, plain
 
 ASK_SECONDS, ASK_BYTES = 3600.0, 1e9  # more than an hour or a gigabyte asks first
@@ -86,8 +87,9 @@ def launcher(options: Namespace) -> Cluster | None:
 
 def write_table(found: Plan, store: Store, folder: Path) -> pd.DataFrame:
     """Collect a table, judge it and write its files; the claims."""
-    claims = judge(found, tables.samples(found, store), store)
-    write(found, tables.collect(found, store), claims, tables.readings(found, store), store, folder)
+    sources = Sources(found, store)
+    claims = judge(sources, tables.samples(sources))
+    write(sources, tables.collect(sources), claims, tables.readings(sources), folder)
     return claims
 
 

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from normtables.records import Store
-from normtables.tables import claims, collect, plan, spec
+from normtables.tables import claims, collect, plan, sources, spec
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -33,12 +33,13 @@ def collected(tier):
     """Everything that `report.write` is given."""
     store = Store(GOLDEN)
     planned = plan.plan(spec.load(GOLDEN / "table.yaml"), tier, PlainComposer())
+    found = sources.Sources(planned, store)
     return SimpleNamespace(
         plan=planned,
-        table=collect.collect(planned, store),
-        claims=claims.judge(planned, collect.samples(planned, store), store),
-        readings=collect.readings(planned, store),
-        store=store,
+        table=collect.collect(found),
+        claims=claims.judge(found, collect.samples(found)),
+        readings=collect.readings(found),
+        sources=found,
     )
 
 

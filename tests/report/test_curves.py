@@ -13,6 +13,7 @@ from normtables.records import Record, Store
 from normtables.report import curves, grid
 from normtables.tables import claims, collect
 from normtables.tables.plan import plan
+from normtables.tables.sources import Sources
 from normtables.tables.spec import load
 
 TABLE = """
@@ -71,7 +72,7 @@ def made(folder, composer, tier, numbers, text=TABLE):
                 writer = csv.DictWriter(file, list(row))
                 writer.writeheader()
                 writer.writerow(row)
-    shown = grid.grid_of(planned, collect.collect(planned, store))
+    shown = grid.grid_of(planned, collect.collect(Sources(planned, store)))
     return SimpleNamespace(plan=planned, spec=planned.spec, store=store, grid=shown)
 
 
@@ -238,10 +239,10 @@ def test_curves_are_byte_equal_when_made_again_whatever_the_users_style(short):
 
 
 def test_table_md_shows_the_curves_and_says_what_is_not_in_them(short, tmp_path):
-    table = collect.collect(short.plan, short.store)
-    samples = collect.samples(short.plan, short.store)
-    verdicts, readings = claims.judge(short.plan, samples, short.store), collect.readings(short.plan, short.store)
-    names = [path.name for path in report.write(short.plan, table, verdicts, readings, short.store, tmp_path)]
+    sources = Sources(short.plan, short.store)
+    table, readings = collect.collect(sources), collect.readings(sources)
+    verdicts = claims.judge(sources, collect.samples(sources))
+    names = [path.name for path in report.write(sources, table, verdicts, readings, tmp_path)]
     assert {"curves.png", "curves.svg"} <= set(names)
     text = (tmp_path / "table.md").read_text()
     assert text.index("(figure.png)") < text.index("(curves.png)\n") < text.index("- 8: test/error")

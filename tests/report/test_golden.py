@@ -41,7 +41,7 @@ EXPECTED = Path(__file__).resolve().parents[1] / "golden" / "expected"
 
 def test_every_stored_run_is_planned(laptop):
     """Ids are made of settings: had their making changed, the records of every finished sweep would be lost."""
-    stored = {record.id for record in laptop.store.records()}
+    stored = {record.id for record in laptop.sources.store.records()}
     missing = {"6427f96a9fdc", "0c468182d12c"}  # wn, seeds 1 and 2
     assert set(laptop.plan.runs) == stored | missing
     assert len(stored) == 25
@@ -50,7 +50,7 @@ def test_every_stored_run_is_planned(laptop):
 @pytest.fixture(scope="module")
 def written(laptop, tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
-    report.write(laptop.plan, laptop.table, laptop.claims, laptop.readings, laptop.store, folder)
+    report.write(laptop.sources, laptop.table, laptop.claims, laptop.readings, folder)
     return folder
 
 
@@ -65,7 +65,7 @@ def test_every_verdict_of_the_smoke_tier_is_too_few_runs(smoke):
 
 
 def test_files_are_byte_equal_when_made_again(laptop, written, tmp_path):
-    paths = report.write(laptop.plan, laptop.table, laptop.claims, laptop.readings, laptop.store, tmp_path)
+    paths = report.write(laptop.sources, laptop.table, laptop.claims, laptop.readings, tmp_path)
     names = ["table.csv", "table.md", "table.tex", "figure.png", "figure.svg", "claims.csv", "provenance.json"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
@@ -83,6 +83,6 @@ def test_provenance_lists_every_run_with_its_commit(written):
 
 def test_chance_is_known_for_columns_that_read_the_recorded_score(laptop):
     """Not for epochs, which are another number of the same row, nor for a column of valid/error."""
-    found = dict(trials.chances(laptop.plan, laptop.store))
+    found = dict(trials.chances(laptop.sources))
     written = {(row, "error %"): 50.0 for row in ("bn", "none", "ln", "wn", "gn")}
     assert found == written | {(row, "spoken error %"): 40.0 for row in ("bn", "none")}

@@ -9,6 +9,7 @@ from normtables.errors import UserError
 from normtables.records import Record, Store
 from normtables.report import grid, learning, markdown, provenance
 from normtables.tables import spec
+from normtables.tables.sources import Sources
 from normtables.tables.statements import Learning
 
 
@@ -34,7 +35,7 @@ def stored(laptop, tmp_path):
 
 
 def test_runs_and_their_mean(stored):
-    [panel] = learning.panels(stored.plan, stored.grid, stored.store)
+    [panel] = learning.panels(Sources(stored.plan, stored.store), stored.grid)
     assert panel.row == stored.row
     [course] = panel.courses
     assert course.runs[0] == [(1, 8), (2, 4)]
@@ -48,32 +49,32 @@ def test_runs_and_their_mean(stored):
 @pytest.mark.parametrize("status", ["diverged", "failed"])
 def test_no_mean_over_survivors(stored, status):
     write(stored.store, stored.runs[0], [(1, 8.0), (2, 4.0)], status)
-    [panel] = learning.panels(stored.plan, stored.grid, stored.store)
+    [panel] = learning.panels(Sources(stored.plan, stored.store), stored.grid)
     assert panel.courses[0].mean == []
     assert len(panel.courses[0].runs) == len(stored.runs) - (status == "failed")
 
 
 def test_no_mean_over_runs_of_different_length(stored):
     write(stored.store, stored.runs[0], [(1, 8.0)])
-    [panel] = learning.panels(stored.plan, stored.grid, stored.store)
+    [panel] = learning.panels(Sources(stored.plan, stored.store), stored.grid)
     assert panel.courses[0].mean == []
 
 
 def test_it_is_drawn_and_told(stored, laptop):
-    found = learning.panels(stored.plan, stored.grid, stored.store)
+    found = learning.panels(Sources(stored.plan, stored.store), stored.grid)
     files = learning.draw(found, stored.asked)
     assert sorted(files) == ["learning.png", "learning.svg"]
     assert files == learning.draw(found, stored.asked)
     assert stored.column in files["learning.svg"].decode()
-    sources = provenance.origins(laptop.plan, laptop.store)
+    sources = provenance.origins(laptop.sources)
     text = markdown.page(stored.plan, stored.grid, laptop.claims, laptop.readings, sources, learned=found)
     assert "## Learning curves\n\n![test/error over step](learning.png)" in text
     assert f"Thin: each run ({len(stored.runs)} a line)." in text
 
 
 def test_nothing_where_none_is_asked_for(laptop, stored, tmp_path):
-    assert learning.panels(laptop.plan, stored.grid, stored.store) == []
-    assert learning.panels(stored.plan, stored.grid, Store(tmp_path / "empty")) == []
+    assert learning.panels(Sources(laptop.plan, stored.store), stored.grid) == []
+    assert learning.panels(Sources(stored.plan, Store(tmp_path / "empty")), stored.grid) == []
     assert learning.draw([], stored.asked) == {}
     assert list(learning.lines([], None)) == []
 

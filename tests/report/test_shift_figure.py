@@ -7,6 +7,7 @@ import pytest
 
 from normtables.records import Record, Store
 from normtables.report import grid, markdown, provenance, shift
+from normtables.tables.sources import Sources
 
 LAYERS = ["9.0", "10.0"]
 
@@ -46,18 +47,18 @@ def stored(laptop, tmp_path):
 
 
 def test_means_over_the_finished_runs_that_measured_it(stored):
-    found = {part.column: part for part in shift.shifts(stored.plan, stored.store)}[stored.column]
+    found = {part.column: part for part in shift.shifts(Sources(stored.plan, stored.store))}[stored.column]
     assert (found.runs, list(found.layers)) == (2, LAYERS)
     assert found.means == {"shift": [3, 6], "shift_adabn": [3, 2]}
 
 
 def test_runs_of_other_layers_do_not_mix(stored):
     write(stored.store, stored.runs[1], measured([1.0], [1.0]))
-    assert stored.column not in {part.column for part in shift.shifts(stored.plan, stored.store)}
+    assert stored.column not in {part.column for part in shift.shifts(Sources(stored.plan, stored.store))}
 
 
 def test_it_is_drawn_and_told(stored, laptop):
-    found = shift.shifts(stored.plan, stored.store)
+    found = shift.shifts(Sources(stored.plan, stored.store))
     files = shift.draw(found)
     assert sorted(files) == ["shift.png", "shift.svg"]
     assert files == shift.draw(found)
@@ -68,7 +69,7 @@ def test_it_is_drawn_and_told(stored, laptop):
         grid.grid_of(laptop.plan, laptop.table),
         laptop.claims,
         laptop.readings,
-        provenance.origins(laptop.plan, laptop.store),
+        provenance.origins(laptop.sources),
         shifts=found,
     )
     assert "## Domains inside the network" in text
@@ -77,11 +78,11 @@ def test_it_is_drawn_and_told(stored, laptop):
 
 
 def test_nothing_where_nothing_was_measured(laptop):
-    assert shift.shifts(laptop.plan, laptop.store) == []
+    assert shift.shifts(laptop.sources) == []
     assert shift.draw([]) == {}
     assert list(shift.lines([])) == []
 
 
 def test_a_divergence_of_nothing_has_no_logarithm(stored):
-    found = shift.shifts(stored.plan, stored.store)[0]
+    found = shift.shifts(Sources(stored.plan, stored.store))[0]
     assert shift.draw([dataclasses.replace(found, means={"shift": [0.0, 1.0], "shift_adabn": [0.0, 0.0]})])

@@ -17,6 +17,7 @@ from normtables.report import figure, grid, latex, markdown, misprints, provenan
 from normtables.tables.entries import Choose
 from normtables.tables.plan import Cell, Member
 from normtables.tables.reading import Rule
+from normtables.tables.sources import Sources
 from normtables.tables.statements import Published
 
 
@@ -32,8 +33,8 @@ def shown(laptop):
 
 def page(found, plan=None):
     plan = plan or found.plan
-    sources = provenance.origins(plan, found.store)
-    return markdown.page(plan, grid.grid_of(plan, found.table), found.claims, found.readings, sources)
+    origin = provenance.origins(dataclasses.replace(found.sources, plan=plan))
+    return markdown.page(plan, grid.grid_of(plan, found.table), found.claims, found.readings, origin)
 
 
 def test_smoke_says_that_its_numbers_mean_nothing(smoke, laptop):
@@ -64,11 +65,11 @@ def test_differences_are_told_of_printed_columns_only(laptop):
 def test_a_table_without_a_single_run_is_written(laptop, tmp_path):
     from normtables.tables import claims, collect
 
-    empty = Store(tmp_path / "nothing")
-    table, readings = collect.collect(laptop.plan, empty), collect.readings(laptop.plan, empty)
-    verdicts = claims.judge(laptop.plan, collect.samples(laptop.plan, empty), empty)
+    empty = Sources(laptop.plan, Store(tmp_path / "nothing"))
+    table, readings = collect.collect(empty), collect.readings(empty)
+    verdicts = claims.judge(empty, collect.samples(empty))
     assert set(verdicts["verdict"]) == {"missing"}
-    report.write(laptop.plan, table, verdicts, readings, empty, tmp_path)
+    report.write(empty, table, verdicts, readings, tmp_path)
     text = (tmp_path / "table.md").read_text()
     assert "| bn | 11.0 / 10.5 / not run |" in text
     assert "0 of 27 runs done." in text
@@ -235,7 +236,7 @@ def test_runs_index_is_flat(laptop, tmp_path):
     ]
     assert frame.loc[0, ["status", "reason"]].tolist() == ["failed", "out of memory"]
     assert list(report.runs_index(Store(tmp_path / "none")).columns) == ["id", "status", "reason", "score"]
-    again = report.csv_text(report.runs_index(laptop.store))
+    again = report.csv_text(report.runs_index(laptop.sources.store))
     assert len(again.splitlines()) == 26
 
 
@@ -243,8 +244,8 @@ def test_a_table_of_ranks_says_and_draws_them(laptop, monkeypatch, tmp_path):
     from normtables.tables.ranking import Ranking
 
     found = Ranking("UCI", {"x": 1.0, "y": 2.5, "z": 2.5}, 9, 8.0, 0.02, 1.1, (("y", "z"),))
-    monkeypatch.setattr(report, "rankings", lambda plan, store: [found])
-    report.write(laptop.plan, laptop.table, laptop.claims, laptop.readings, laptop.store, tmp_path)
+    monkeypatch.setattr(report, "rankings", lambda sources: [found])
+    report.write(laptop.sources, laptop.table, laptop.claims, laptop.readings, tmp_path)
     assert {"ranks.png", "ranks.svg", "figure.png"} <= set(os.listdir(tmp_path))
     text = (tmp_path / "table.md").read_text()
     assert "## Ranks over data sets" in text

@@ -12,6 +12,7 @@ from normtables.records import Record, Store
 from normtables.tables.collect import COLUMNS, collect, readings, samples
 from normtables.tables.plan import plan
 from normtables.tables.ranking import rankings
+from normtables.tables.sources import Sources
 from normtables.tables.spec import load
 from normtables.tables.trials import chances
 
@@ -47,6 +48,11 @@ class Table:
         path.write_text(HEAD + text)
         self.plan, self.store = plan(load(path), tier, composer), Store(folder / "results")
 
+    @property
+    def sources(self):
+        """The records as they are now."""
+        return Sources(self.plan, self.store)
+
     def fill(self, make, only=None):
         """Write a record for every run: `make(settings)` gives a history, or a status other than finished."""
         for run in self.plan.runs.values():
@@ -66,7 +72,7 @@ class Table:
             writer.writerows(history)
 
     def line(self, row, column, reading=None):
-        frame = collect(self.plan, self.store)
+        frame = collect(self.sources)
         found = frame[(frame["row"] == row) & (frame["column"] == column)]
         return found[found["reading"] == reading].iloc[0] if reading else found.iloc[0]
 
@@ -112,7 +118,7 @@ def test_rows_may_be_two_measurements_of_the_same_runs(table):
     made = table(TAKEN).fill(lambda s: [{"step": 1, "test/error": 5.0, "test/adapted": 3.0 + s["seed"]}])
     assert len(made.plan.runs) == 3
     assert (made.line("plain", "error")["ours"], made.line("adapted", "error")["ours"]) == (5, 4)
-    known = dict(chances(made.plan, made.store))
+    known = dict(chances(made.sources))
     assert known == {("plain", "error"): 90}, "the chance of what the row takes is not in the record"
     made.fill(lambda s: [{"step": 1, "test/error": 5.0}])
     with pytest.raises(UserError, match="nothing to read for test/error, test/adapted"):
@@ -125,13 +131,13 @@ def test_best_on_test_has_the_validation_best_epoch_beside_it(table):
     assert (beside["ours"], beside["n"]) == (8.0, 3)
     assert math.isnan(beside["survey"])
     assert made.line("one", "epochs", "validation-best")["ours"] == 3
-    frame = collect(made.plan, made.store)
+    frame = collect(made.sources)
     assert frame["reading"].tolist() == ["best", "validation-best"] * 4 + ["best"] * 2
 
 
 def test_without_validation_scores_there_is_no_companion(table):
     bare = [{"step": 10, "epoch": 1, "test/error": 5.0}]
-    frame = collect((made := table(TWO).fill(lambda s: bare)).plan, made.store)
+    frame = collect(table(TWO).fill(lambda s: bare).sources)
     assert set(frame["reading"]) == {"best"}
 
 
@@ -140,7 +146,7 @@ def test_no_mean_over_survivors_of_divergence(table):
     line = made.line("one", "error")
     assert (line["status"], line["n"], line["n_reached"]) == ("diverged", 3, 2)
     assert math.isnan(line["ours"])
-    assert [s for _, _, s in samples(made.plan, made.store)["one", "error"]] == ["finished", "diverged", "finished"]
+    assert [s for _, _, s in samples(made.sources)["one", "error"]] == ["finished", "diverged", "finished"]
 
 
 @pytest.mark.parametrize(
@@ -166,11 +172,11 @@ def test_rows_that_a_column_leaves_out_are_not_planned(table):
 
 def test_samples_keep_axes_values_and_states(table):
     made = table(TWO).fill(lambda s: None if s["seed"] == 2 else alpha_and_seed(s))
-    found = samples(made.plan, made.store)["one", "error"]
+    found = samples(made.sources)["one", "error"]
     assert found[:2] == [({"seed": 0}, 2.0, "finished"), ({"seed": 1}, 3.0, "finished")]
     assert found[2][0] == {"seed": 2}
     assert found[2][2] == "missing"
-    assert ("SVM", "error") not in samples(made.plan, made.store)
+    assert ("SVM", "error") not in samples(made.sources)
 
 
 STEPS = """
@@ -188,8 +194,8 @@ def test_a_goal_from_another_row_and_how_many_times_faster(table):
     assert (fast["ours"], fast["n_reached"], fast["status"]) == (1.0, 3, "finished")
     assert (slow["n"], slow["n_reached"], slow["status"]) == (3, 2, "censored")
     assert math.isnan(slow["ours"]), "a run that did not get there is never averaged away"
-    assert samples(made.plan, made.store)["one", "steps"][2] == ({"seed": 2}, 3.0, "censored")
-    assert [v for _, v, _ in samples(made.plan, made.store)["half", "speed"]][:2] == [3.0, 3.0]
+    assert samples(made.sources)["one", "steps"][2] == ({"seed": 2}, 3.0, "censored")
+    assert [v for _, v, _ in samples(made.sources)["half", "speed"]][:2] == [3.0, 3.0]
     assert made.line("half", "speed")["status"] == "censored"
 
 
@@ -228,7 +234,7 @@ columns:
             rows(9.0, 9.0, 9.0, valid=[3.0, 3.0 - s["seed"], 2.5]) if s["norm.alpha"] == 1 else rows(1.0, 2.0, 3.0)
         )
     )
-    assert [v for _, v, _ in samples(made.plan, made.store)["half", "at"]] == [3.0, 2.0, 2.0]
+    assert [v for _, v, _ in samples(made.sources)["half", "at"]] == [3.0, 2.0, 2.0]
 
 
 TUNED = """
@@ -267,6 +273,27 @@ def test_equal_means_are_ties_in_any_order_of_the_repeats(table):
 def test_a_failed_run_of_the_search_is_told(table):
     line = table(TUNED).fill(lambda s: "failed" if s["seed"] == 0 else rows(1.0)).line("one", "error")
     assert (line["status"], line["n"]) == ("failed 3 of 3", 0)
+
+
+def test_a_search_by_a_score_that_no_run_recorded_is_an_error(table):
+    made = table(TUNED.replace("by: valid/error", "by: valid/eror")).fill(lambda s: rows(1.0))
+    with pytest.raises(UserError, match=r"mine\.yaml: choose: nothing to read for valid/eror in the history of run"):
+        collect(made.sources)
+
+
+def test_table_samples_and_ranks_are_of_one_moment(table, monkeypatch):
+    """A run that ends while they are written is in none of them; and each file is read once."""
+    made = table(TUNED).fill(lambda s: None if s["seed"] == 2 else rows(1.0))
+    read: list[str] = []
+    history = Store.history
+    monkeypatch.setattr(Store, "history", lambda store, run: read.append(run) or history(store, run))
+    sources = made.sources
+    before = collect(sources)
+    made.fill(lambda s: rows(1.0))
+    pd.testing.assert_frame_equal(collect(sources), before)
+    assert [state for _, _, state in samples(sources)["one", "error"]].count("finished") == 0
+    assert [state for _, _, state in samples(made.sources)["one", "error"]].count("finished") == 3
+    assert len(read) == len(made.plan.runs)
 
 
 @pytest.mark.parametrize(("better", "chosen"), [("lower", 0.1), ("higher", 10)])
@@ -364,7 +391,7 @@ def test_a_diverged_run_ranks_last_where_higher_is_better_too(table):
     higher = MANY.replace("score: test/error", "score: valid/error").replace("better: lower", "better: higher")
     made = table(higher).fill(lambda s: "diverged" if s["norm.alpha"] == 0 else by_set(s))
     assert [made.line(row, "rank")["ours"] for row in ("one", "half", "none")] == [0, -1, 1]
-    [found] = rankings(made.plan, made.store)
+    [found] = rankings(made.sources)
     assert found.ranks == {"half": 1, "one": 2, "none": 3}
 
 
@@ -372,7 +399,7 @@ def test_a_ranking_is_of_the_means_over_the_repeats_and_equal_ones_share_their_r
     """0.1 + 0.2 + 0.3 is more than 0.3 + 0.2 + 0.1. By seed `one` wins once, ties once and loses once."""
     values = {1: [0.1, 0.2, 0.3], 0.5: [0.3, 0.2, 0.1], 0: [0.3, 0.3, 0.3]}
     made = table(MANY).fill(lambda s: rows(values[s["norm.alpha"]][s["seed"]]))
-    [found] = rankings(made.plan, made.store)
+    [found] = rankings(made.sources)
     assert (found.column, found.sets) == ("rank", 6)
     assert found.ranks == {"one": 1.5, "half": 1.5, "none": 3}
     assert made.line("one", "rank")["ours"] == pytest.approx((1 + 1.5 + 2.5) / 3 - 2)
@@ -407,7 +434,7 @@ def test_ranks_wait_for_every_method_on_every_set(table):
 def test_a_score_that_no_run_recorded_is_an_error(table):
     made = table(TWO.replace("test/error, read: best", "test/eror, read: best")).fill(alpha_and_seed)
     with pytest.raises(UserError, match=r"columns\.error: nothing to read for test/eror .* has step, epoch, test"):
-        collect(made.plan, made.store)
+        collect(made.sources)
 
 
 def test_a_record_that_is_better_the_other_way_is_an_error(table):
@@ -415,7 +442,7 @@ def test_a_record_that_is_better_the_other_way_is_an_error(table):
     for run in made.plan.runs:
         made.write(run, rows(1.0), better="higher")
     with pytest.raises(UserError, match=r"columns\.error\.better: test/error is better lower, the record of run"):
-        collect(made.plan, made.store)
+        collect(made.sources)
 
 
 def test_a_quoted_column_is_printed_and_never_run(table):
@@ -458,7 +485,7 @@ def tried(s):
 
 def test_readings_are_compared_by_value_and_by_rank(table):
     made = table(TRIED).fill(tried)
-    frame = readings(made.plan, made.store).set_index("reading")
+    frame = readings(made.sources).set_index("reading")
     assert frame.loc["near", "mean_abs"] == pytest.approx((1 + 2.1 + 0.5) / 3)
     assert frame.loc["near", "mean_abs_but_worst"] == pytest.approx((2.1 + 0.5) / 2)
     assert frame.loc["ordered", "mean_abs"] == pytest.approx(10)
@@ -478,7 +505,7 @@ def test_readings_are_compared_by_value_and_by_rank(table):
 
 def test_a_table_without_readings_has_none(table):
     made = table(TWO)
-    pd.testing.assert_frame_equal(readings(made.plan, made.store), pd.DataFrame())
+    pd.testing.assert_frame_equal(readings(made.sources), pd.DataFrame())
 
 
 FURTHEST = """

@@ -8,18 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from normtables.errors import UserError
-from normtables.records import Store
 from normtables.report.misprints import errata, errata_markdown
 from normtables.report.provenance import origins
 from normtables.report.runs import runs_index
-from normtables.tables.plan import Plan
 from normtables.tables.ranking import rankings
+from normtables.tables.sources import Sources
 
 __all__ = ["csv_text", "errata", "errata_markdown", "put", "runs_index", "write"]
 
 
 def write(
-    plan: Plan, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, store: Store, folder: Path
+    sources: Sources, table: pd.DataFrame, claims: pd.DataFrame, readings: pd.DataFrame, folder: Path
 ) -> list[Path]:
     """Write table.{csv,md,tex}, figure.{png,svg}, claims.csv and provenance.json; curves.{png,svg} where columns are
     points on an x axis, against.{png,svg} where rows stand against others, ranks.{png,svg} where data sets are ranked,
@@ -31,13 +30,14 @@ def write(
     from normtables.report.latex import tabulars
     from normtables.report.markdown import page
 
-    grid, sources, ranked = grid_of(plan, table), origins(plan, store), rankings(plan, store)
-    shifts, learned = shift.shifts(plan, store), learning.panels(plan, grid, store)
+    plan, origin, ranked = sources.plan, origins(sources), rankings(sources)
+    grid = grid_of(plan, table)
+    shifts, learned = shift.shifts(sources), learning.panels(sources, grid)
     return put(
         folder,
         {
             "table.csv": csv_text(table),
-            "table.md": page(plan, grid, claims, readings, sources, ranked, shifts, learned),
+            "table.md": page(plan, grid, claims, readings, origin, ranked, shifts, learned),
             "table.tex": tabulars(grid),
             **draw(grid),
             **curves.draw(plan.spec, grid),
@@ -46,7 +46,7 @@ def write(
             **shift.draw(shifts),
             **learning.draw(learned, plan.spec.learning),
             "claims.csv": csv_text(claims),
-            "provenance.json": sources.text(),
+            "provenance.json": origin.text(),
         },
     )
 

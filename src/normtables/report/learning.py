@@ -8,11 +8,11 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from normtables.records import DONE, Store
+from normtables.records import DONE
 from normtables.report.curves import COLORS
 from normtables.report.figure import GREY, evenly, images, labelled, legend_below, plain_style, side_by_side, titled
 from normtables.report.grid import Grid
-from normtables.tables.plan import Plan
+from normtables.tables.sources import Sources
 from normtables.tables.statements import Learning
 
 Points = Sequence[tuple[float, float]]
@@ -36,13 +36,13 @@ class Panel:
     levels: Mapping[str, float]
 
 
-def panels(plan: Plan, grid: Grid, store: Store) -> list[Panel]:
+def panels(sources: Sources, grid: Grid) -> list[Panel]:
     """One for each row with a run that is done in one of the columns; none where the table asks for none."""
-    asked, found = plan.spec.learning, []
-    if not asked:
+    plan, found = sources.plan, []
+    if not (asked := plan.spec.learning):
         return []
     for row in plan.spec.rows:
-        courses = [course(plan, asked, (row, column), store) for column in asked.columns if (row, column) in plan.cells]
+        courses = [course(sources, asked, (row, column)) for column in asked.columns if (row, column) in plan.cells]
         cells = {grid.heads[name]: cell for name in asked.levels if (cell := grid.cells.get((row, name)))}
         levels = {head: cell.ours for head, cell in cells.items() if math.isfinite(cell.ours)}
         if any(part.runs for part in courses):
@@ -50,11 +50,11 @@ def panels(plan: Plan, grid: Grid, store: Store) -> list[Panel]:
     return found
 
 
-def course(plan: Plan, asked: Learning, cell: tuple[str, str], store: Store) -> Course:
+def course(sources: Sources, asked: Learning, cell: tuple[str, str]) -> Course:
     """What the histories of a cell's runs say."""
-    names = dict.fromkeys(member.run for member in plan.cells[cell].members)
-    states = {name: store.state(name) for name in names}
-    runs = [points(store.history(name), asked) for name in names if states[name] in DONE]
+    names = dict.fromkeys(member.run for member in sources.plan.cells[cell].members)
+    states = {name: sources.states[name] for name in names}
+    runs = [points(sources.history(name), asked) for name in names if states[name] in DONE]
     alike = len({tuple(x for x, _ in run) for run in runs}) == 1
     whole = alike and set(states.values()) == {"finished"}
     mean = [(at[0][0], fmean(y for _, y in at)) for at in zip(*runs)] if whole else []

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from normtables import __version__
-from normtables.records import Record, Store
+from normtables.records import Record
 from normtables.report.text import markdown
 from normtables.tables.plan import Plan
+from normtables.tables.sources import Sources
 
 UNKNOWN = "unknown commit"
 
@@ -84,7 +85,7 @@ class Origins:
         return json.dumps(known, indent=1, ensure_ascii=False) + "\n"
 
 
-def origins(plan: Plan, store: Store) -> Origins:
+def origins(sources: Sources) -> Origins:
     """The records behind a plan, readings of the source included."""
-    found = {run: store.read(run) for run in plan.runs}
-    return Origins(plan, {k: r for k, r in found.items() if r}, tuple(k for k, r in found.items() if not r))
+    found = sources.records
+    return Origins(sources.plan, {k: r for k, r in found.items() if r}, tuple(k for k, r in found.items() if not r))

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from normtables.records import Store
 from normtables.report.figure import BLUE, ORANGE, WIDE, images, labelled, legend_below, plain_style, side_by_side
 from normtables.report.text import markdown
-from normtables.tables.plan import Plan
+from normtables.tables.sources import Sources
 
 BEFORE, AFTER = "shift", "shift_adabn"  # metrics BEFORE/layer and AFTER/layer of the last evaluation
 LABELS = {BEFORE: ("source's statistics", "o", ORANGE), AFTER: ("target's statistics (AdaBN)", "s", BLUE)}
@@ -27,13 +26,14 @@ class Shift:
     means: Mapping[str, Sequence[float]]
 
 
-def shifts(plan: Plan, store: Store) -> list[Shift]:
+def shifts(sources: Sources) -> list[Shift]:
     """One for each column whose finished runs measured divergences at the same layers."""
-    found = []
+    plan, found = sources.plan, []
     for column in plan.spec.columns:
         members = (m.run for (_, name), cell in plan.cells.items() if name == column for m in cell.members)
         runs = {run for run in members if plan.runs[run].facts["dataset"].get("task", {}).get("shift")}
-        rows = [rows[-1] for run in sorted(runs) if store.state(run) == "finished" and (rows := store.history(run))]
+        done = (sources.history(run) for run in sorted(runs) if sources.states[run] == "finished")
+        rows = [rows[-1] for rows in done if rows]
         # A history keeps the order of the layers, a record does not.
         layers = [name.removeprefix(f"{BEFORE}/") for name in (rows or [{}])[0] if name.startswith(f"{BEFORE}/")]
         if layers and all(f"{kind}/{layer}" in row for kind in LABELS for row in rows for layer in layers):

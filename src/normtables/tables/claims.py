@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from normtables.records import Store
 from normtables.tables import stats
-from normtables.tables.plan import Plan
+from normtables.tables.sources import Sources
 from normtables.tables.spec import TableSpec
 from normtables.tables.statements import Claim
 from normtables.tables.trials import SLACK, Key, Sample, Trials, chances, trials_of
@@ -55,9 +54,9 @@ class Finding:
         return max((part.found.p for part in self.parts), default=math.nan)
 
 
-def judge(plan: Plan, samples: Mapping[Key, Sequence[Sample]], store: Store) -> pd.DataFrame:
+def judge(sources: Sources, samples: Mapping[Key, Sequence[Sample]]) -> pd.DataFrame:
     """Judge the claims of a planned table on the samples of its cells (`collect.samples`), one row a verdict."""
-    return judged(plan.spec, plan.tier, samples, dict(chances(plan, store)))
+    return judged(sources.plan.spec, sources.plan.tier, samples, dict(chances(sources)))
 
 
 def judged(

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import scipy  # scipy.stats is loaded by its first use: planning needs none of it
 
-from normtables.records import Store
 from normtables.tables import stats
 from normtables.tables.entries import Column
-from normtables.tables.outcomes import RANKED, CellReader, Outcome, Sources, cells_of, has, outcomes
+from normtables.tables.outcomes import RANKED, CellReader, Outcome, cells_of, has, outcomes
 from normtables.tables.plan import Cell, Key, Member, Plan
 from normtables.tables.ranking import against_best
 from normtables.tables.reading import companion
+from normtables.tables.sources import Sources
 from normtables.tables.statements import Published
 
 COLUMNS = (
@@ -41,24 +41,22 @@ ENDED = ("finished", "censored", "diverged")
 Sample = tuple[dict[str, Any], float, str]  # axes, value (where censored: at the end of the budget), status
 
 
-def collect(plan: Plan, store: Store) -> pd.DataFrame:
+def collect(sources: Sources) -> pd.DataFrame:
     """The long table: one row per row and column of the tier, and the validation-best reading beside best on test.
 
     Raises UserError where a score is in no record or where a record and the table disagree on which way is better.
     """
-    sources = Sources(plan, store)
-    lines = list(itertools.chain.from_iterable(column_lines(sources, column) for column in columns_of(plan)))
-    rows, columns = list(plan.spec.rows), list(plan.spec.columns)
+    lines = list(itertools.chain.from_iterable(column_lines(sources, column) for column in columns_of(sources.plan)))
+    rows, columns = list(sources.plan.spec.rows), list(sources.plan.spec.columns)
     lines.sort(key=lambda line: (rows.index(line["row"]), columns.index(line["column"])))  # stable: companions follow
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def samples(plan: Plan, store: Store) -> dict[Key, list[Sample]]:
+def samples(sources: Sources) -> dict[Key, list[Sample]]:
     """What the judge needs of each planned cell: (axes, value, status) of every repeat."""
-    sources = Sources(plan, store)
     return {
         (row, column.name): [(dict(o.repeat), o.value, o.status) for o in found]
-        for column in columns_of(plan)
+        for column in columns_of(sources.plan)
         for row, found in outcomes(sources, column).items()
     }
 
@@ -141,13 +139,13 @@ def budget(sources: Sources, cell: Cell | None) -> str:
     return "; ".join(found)
 
 
-def readings(plan: Plan, store: Store) -> pd.DataFrame:
+def readings(sources: Sources) -> pd.DataFrame:
     """How close each reading of the source comes to the published rows: one line an option, in points and in ranks.
 
     Columns: reading, n, planned, status, mean_abs, mean_abs_but_worst (without the row that is worst as published),
     spearman, kendall, closest (value, rank or both), default, and one column for each row.
     """
-    tried, sources = plan.spec.readings, Sources(plan, store)
+    plan, tried = sources.plan, sources.plan.spec.readings
     if tried is None or not plan.readings:
         return pd.DataFrame()
     column = plan.spec.columns[tried.column]

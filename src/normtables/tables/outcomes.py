@@ -1,19 +1,18 @@
-"""What became of every repeat of a cell: settings chosen, histories read, data sets folded, cells set in relation."""
+"""What became of every repeat of a cell: histories read, data sets folded, cells set in relation."""
 
-import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from normtables.errors import UserError
-from normtables.records import DONE, Record, Store
 from normtables.tables import stats
 from normtables.tables.entries import Column
-from normtables.tables.plan import Cell, Member, Plan, Point
-from normtables.tables.reading import History, Rule, best_row, read
+from normtables.tables.plan import Cell, Member, Point
+from normtables.tables.reading import Rule, best_row, read
+from normtables.tables.sources import Sources, grouped
 
 RANKED = ("rank_difference", "relative_rank_difference")
 
@@ -27,34 +26,6 @@ class Outcome(NamedTuple):
     value: float
     status: str
     runs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Everything that is read from the records, each file once."""
-
-    plan: Plan
-    store: Store
-
-    @functools.cached_property
-    def records(self) -> dict[str, Record | None]:
-        """Run id -> record, None where there is none."""
-        return {run: self.store.read(run) for run in self.plan.runs}
-
-    @functools.cached_property
-    def states(self) -> dict[str, str]:
-        """Run id -> finished, diverged, failed, running, interrupted or missing."""
-        return {run: record.status if record else self.store.state(run) for run, record in self.records.items()}
-
-    @functools.cached_property
-    def _histories(self) -> dict[str, list[dict[str, float]]]:
-        return {}
-
-    def history(self, run: str) -> History:
-        """The history of a run, read once."""
-        if run not in self._histories:
-            self._histories[run] = self.store.history(run)
-        return self._histories[run]
 
 
 def outcomes(sources: Sources, column: Column) -> dict[str, list[Outcome]]:
@@ -89,50 +60,13 @@ class CellReader:
 
     def all(self) -> list[Piece]:
         """Every chosen run (one for each point of over and repeat) with its value and status."""
-        chosen = dict(self.chosen())
+        chosen = self.sources.chosen(self.cell)
         found = []
         for (over, _), group in grouped(self.cell.members, lambda m: (m.over, m.repeat)):
             tune, why = chosen[repr(over)]
             member = next((m for m in group if m.tune == tune), group[0])
             found.append((member, *self.read(member)) if not why else (member, math.nan, why))
         return found
-
-    def chosen(self) -> Iterator[tuple[str, tuple[Point, str]]]:
-        """For each point of `over` the tuned setting, the same for all repeats, or why there is none yet.
-
-        The best mean over the repeats of the table's `choose` reading; a setting that diverged once is never chosen.
-        """
-        for over, group in grouped(self.cell.members, lambda m: m.over):
-            settings = grouped(group, lambda m: m.tune)
-            states = {name: {self.sources.states[m.run] for m in members} for name, members in settings}
-            left = [(name, members) for name, members in settings if "diverged" not in states[name]]
-            if len(settings) == 1:
-                yield repr(over), (settings[0][0], "")
-            elif not set().union(*states.values()) <= set(DONE):
-                yield repr(over), ((), "failed" if "failed" in set().union(*states.values()) else "missing")
-            elif not left:
-                yield repr(over), ((), "diverged")
-            else:
-                yield repr(over), (self.best(left), "")
-
-    def best(self, settings: Sequence[tuple[Point, Sequence[Member]]]) -> Point:
-        """The tuned setting with the best mean choosing score, ties broken as the table says."""
-        choose = self.sources.plan.spec.choose
-        assert choose is not None  # checked when the table was loaded
-        sign = 1 if choose.better == "lower" else -1
-
-        def order(setting: tuple[Point, Sequence[Member]]) -> tuple[float, ...]:
-            """Smaller is chosen first."""
-            point, members = setting
-            found = [read(choose.read, self.sources.history(m.run), choose.by, choose.better) for m in members]
-            if choose.read.kind != "first" and not all(f.reached for f in found):
-                self.absent(members[0].run, self.sources.history(members[0].run), choose.by)
-            mean = stats.firm(stats.moments([f.value for f in found])[0])
-            where = dict(point)
-            ties = (where[k] * (1 if way == "lower" else -1) for k, way in choose.ties.items() if k in where)
-            return (math.inf if math.isnan(mean) else sign * mean, *ties)
-
-        return min(settings, key=order)[0]
 
     def read(self, member: Member) -> tuple[float, str]:
         """The value of one run and its status; a goal that was not reached is censored at the end of the run."""
@@ -148,7 +82,8 @@ class CellReader:
         if found.reached:
             return found.value * column.scale, "finished"
         if column.read.kind != "first" or not has(self.sources, member.run, column.score):
-            self.absent(member.run, rows)
+            wanted = (column.score, column.read.by, self.take)
+            raise self.sources.absent(f"columns.{column.name}", member.run, wanted)
         return rows[-1][column.take or "step"] * column.scale, "censored"
 
     def elsewhere(self, member: Member) -> float:
@@ -172,27 +107,11 @@ class CellReader:
             said = f"{own.score} is better {own.better}, the record of run {run} says {score['better']}"
             raise UserError(f"{self.sources.plan.spec.path.name}: columns.{own.name}.better: {said}")
 
-    def absent(self, run: str, rows: History, *wanted: str) -> None:
-        """Raise UserError for a score that a finished run did not record."""
-        missing = wanted or (self.column.score, self.column.read.by, self.take)
-        names = ", ".join(rows[-1]) if rows else "nothing"
-        where = f"{self.sources.plan.spec.path.name}: columns.{self.column.name}"
-        sought = ", ".join(filter(None, missing))
-        raise UserError(f"{where}: nothing to read for {sought} in the history of run {run}, which has {names}")
-
 
 def has(sources: Sources, run: str, score: str) -> bool:
     """Whether a finished run recorded a score."""
     done = sources.states[run] == "finished"
     return done and any(math.isfinite(row.get(score, math.nan)) for row in sources.history(run))
-
-
-def grouped(members: Iterable[Member], key: Any) -> list[tuple[Any, list[Member]]]:
-    """Members by a key (which may hold lists), in order of first appearance."""
-    found: dict[str, tuple[Any, list[Member]]] = {}
-    for member in members:
-        found.setdefault(repr(key(member)), (key(member), []))[1].append(member)
-    return list(found.values())
 
 
 def fold(found: Sequence[Piece]) -> list[Outcome]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from normtables.records import Store
 from normtables.tables import stats
 from normtables.tables.entries import Column
-from normtables.tables.outcomes import CellReader, Sources, cells_of, scores
-from normtables.tables.plan import Plan
+from normtables.tables.outcomes import CellReader, cells_of, scores
+from normtables.tables.sources import Sources
 
 FEWEST_SETS, FEWEST_ROWS = 6, 3  # data sets below which no p-value is printed, and rows that Friedman's test needs
 
@@ -32,9 +31,9 @@ class Ranking:
     cliques: tuple[tuple[str, ...], ...] = ()
 
 
-def rankings(plan: Plan, store: Store) -> list[Ranking]:
+def rankings(sources: Sources) -> list[Ranking]:
     """The rankings of the columns of rank differences at the plan's tier, those whose runs are all there."""
-    sources = Sources(plan, store)
+    plan = sources.plan
     columns = [c for c in plan.spec.columns.values() if c.combine == "rank_difference" and plan.tier in c.tiers]
     frames = ((column, mean_scores(sources, column)) for column in columns)
     return [ranking(column.name, frame, column.better) for column, frame in frames if frame is not None]

@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from normtables.records import Store
 from normtables.tables import stats
 from normtables.tables.entries import Column
 from normtables.tables.outcomes import RANKED
-from normtables.tables.plan import Plan
+from normtables.tables.sources import Sources
 from normtables.tables.spec import TableSpec
 
 CLEARLY = 3  # standard errors by which a mean must beat chance
@@ -67,12 +66,12 @@ def sign_of(column: Column) -> int:
     return 1 if column.better == "higher" else -1
 
 
-def chances(plan: Plan, store: Store) -> Iterator[tuple[Key, float]]:
+def chances(sources: Sources) -> Iterator[tuple[Key, float]]:
     """The score of a guess for each cell whose records know it for the score it reads; the mean over folded sets."""
-    for key, cell in plan.cells.items():
-        column = plan.spec.columns[key[1]]
-        records = [store.read(member.run) for member in cell.members]
+    for key, cell in sources.plan.cells.items():
+        column = sources.plan.spec.columns[key[1]]
+        records = [sources.records[member.run] for member in cell.members]
         known = [r.score.get("chance", math.nan) for r in records if r and r.score.get("name") == column.score]
-        taken = plan.spec.rows[key[0]].take or column.take
+        taken = sources.plan.spec.rows[key[0]].take or column.take
         if known and taken in ("", column.score) and column.combine == "mean":
             yield key, stats.moments(known)[0]
