@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as reference
 
+from normtables.errors import UserError
 from normtables.tables import claims, spec, trials
 
 TABLE = """
@@ -20,19 +21,21 @@ TABLE = """
     columns:
       error: {score: test/error, read: best, better: lower}
       gain: {score: test/accuracy, read: best, better: higher}
+      rank: {score: test/error, read: best, better: lower, over: {dataset.set: [p, q]}, combine: rank_difference}
       steps: {score: valid/accuracy, read: {first: {reaches: 90}}, better: higher, take: step}
     published: {a: {error: [2.5, 2.5, verified]}}
     claims: [%s]
 """
 
 
-def verdict(tmp_path, claim, cells, column="error", **chances):
-    """The one row that judging `claim` gives; cells: row -> values, or (value, status) pairs."""
+def verdict(tmp_path, claim, cells, column="error", of_sets=None, **chances):
+    """The one row that judging `claim` gives; cells: row -> values, or (value, status) pairs; of_sets: row -> ranks."""
     file = tmp_path / "t.yaml"
     file.write_text(textwrap.dedent(TABLE % f"{{id: C, says: it is so, columns: [{column}], {claim}}}"))
     table = spec.load(file)
     samples = {(row, column): [({"seed": i}, *pair(v)) for i, v in enumerate(values)] for row, values in cells.items()}
-    found = claims.judged(table, "laptop", samples, {(row, column): value for row, value in chances.items()})
+    ranks = {(row, column): found for row, found in (of_sets or {}).items()}
+    found = claims.judged(table, "laptop", samples, {(row, column): value for row, value in chances.items()}, ranks)
     assert list(found.columns) == ["table", "tier", "claim", "kind", "says", "verdict", "evidence", "n"]
     assert len(found) == 1
     return found.iloc[0]
@@ -43,6 +46,7 @@ def pair(value):
 
 
 BETTER = "kind: better, rows: [a], than: b, by: 0.5"
+RANKS = {"a": [1, 1, 2, 1, 2, 1.5, 1], "b": [2, 3, 1, 3, 3, 1.5, 2], "c": [3, 2, 3, 2, 1, 3, 3]}
 FAR, NEAR, LOW = [3.0, 3.1, 3.2], [2.9, 3.1, 3.3], [1.0, 1.1, 1.2]
 
 
@@ -54,6 +58,41 @@ def test_better_supported_with_its_numbers(tmp_path):
     assert (row.verdict, row.n, row.says, row.kind) == ("supported", 3, "it is so [error]", "better")
     assert p.pvalue < 1e-4
     assert row.evidence == f"'a' beats 'b' by 2.00 [{low:.2f}, {high:.2f}], adjusted p < 0.0001"
+
+
+def test_ranks_are_compared_set_by_set_whatever_the_seeds_say(tmp_path):
+    """Over seven data sets, whose ranks are paired; the three seeds agree to the last digit and do not count."""
+    seeds = {"a": [-0.6] * 3, "b": [0.2] * 3, "c": [0.4] * 3}
+    row = verdict(tmp_path, "kind: better, rows: [a], than: b, by: 0", seeds, "rank", RANKS)
+    found = reference.ttest_rel(RANKS["b"], RANKS["a"], alternative="greater")
+    low, high = reference.ttest_rel(RANKS["b"], RANKS["a"]).confidence_interval()
+    gap = sum(RANKS["b"]) / 7 - sum(RANKS["a"]) / 7
+    assert (row.verdict, row.n) == ("supported", 7)
+    text = f"over 7 data sets 'a' beats 'b' by {gap:.2f} [{low:.2f}, {high:.2f}], adjusted p {found.pvalue:.2g}"
+    assert row.evidence == text
+    order = verdict(tmp_path, "kind: order, rows: [a, b, c], by: 0", seeds, "rank", RANKS)
+    assert order.verdict == "undecided"
+    assert order.evidence.startswith("weakest of 2: over 7 data sets 'b' beats 'c' by 0.21 [")
+    equal = verdict(tmp_path, "kind: equal, rows: [a, b], within: 3", seeds, "rank", RANKS)
+    assert equal.verdict == "supported"
+    assert equal.evidence.startswith(
+        f"over 7 data sets 'a' less 'b' is {-gap:.2f} [{-high:.2f}, {-low:.2f}], adjusted p"
+    )
+
+
+def test_ranks_on_few_data_sets_have_no_verdict_and_one_seed_is_enough(tmp_path):
+    claim = "kind: better, rows: [a], than: b, by: 0"
+    few = verdict(tmp_path, claim, {"a": [-0.5], "b": [0.5]}, "rank", {"a": [1, 1, 1, 1, 2], "b": [2, 2, 2, 2, 1]})
+    assert (few.verdict, few.evidence, few.n) == ("too few runs", "5 of at least 6 data sets", 5)
+    assert verdict(tmp_path, claim, {"a": [-0.5], "b": [0.5]}, "rank", RANKS).n == 7
+
+
+@pytest.mark.parametrize(
+    "claim", ["kind: constant, rows: [a], equals: 1, within: 1", "kind: fails, rows: [a], how: chance"]
+)
+def test_ranks_are_claimed_of_rows_against_rows(tmp_path, claim):
+    with pytest.raises(UserError, match=r"claims: C: of ranks in a column: better, equal, order"):
+        verdict(tmp_path, claim, {}, "rank")
 
 
 def test_better_follows_the_direction_of_the_column(tmp_path):
@@ -138,7 +177,7 @@ def test_rows_that_a_column_lacks_are_told(tmp_path):
     path = tmp_path / "t.yaml"
     path.write_text(textwrap.dedent(file % f"{{id: C, says: s, columns: [error], {claim}}}"))
     samples = {(r, "error"): [({}, v, "finished") for v in vs] for r, vs in {"a": LOW, "b": FAR}.items()}
-    row = claims.judged(spec.load(path), "laptop", samples, {}).iloc[0]
+    row = claims.judged(spec.load(path), "laptop", samples, {}, {}).iloc[0]
     assert row.verdict == "supported"
     assert row.evidence.startswith("1 of its 2 rows are run here; 'a' beats 'b'")
 
@@ -150,8 +189,8 @@ def test_a_column_of_another_tier_gets_no_verdict(tmp_path):
     file = file.replace("seed: [0, 1, 2]}}}", "seed: [0, 1, 2]}}, laptop: *p}")
     path.write_text(textwrap.dedent(file % f"{{id: C, says: s, columns: [error, gain], {BETTER}}}"))
     table = spec.load(path)
-    assert claims.judged(table, "laptop", {}, {})["says"].tolist() == ["s [error]"]
-    assert claims.judged(table, "paper", {}, {})["says"].tolist() == ["s [error]", "s [gain]"]
+    assert claims.judged(table, "laptop", {}, {}, {})["says"].tolist() == ["s [error]"]
+    assert claims.judged(table, "paper", {}, {}, {})["says"].tolist() == ["s [error]", "s [gain]"]
 
 
 DIVERGES = "kind: fails, rows: [a, b], how: diverges"
@@ -228,7 +267,7 @@ def test_equal_in_two_columns(tmp_path):
     def judged(**other):
         merged = cells | {(row, "gain"): values for row, values in other.items()}
         samples = {key: [({"seed": i}, v, "finished") for i, v in enumerate(vs)] for key, vs in merged.items()}
-        return claims.judged(spec.load(file), "laptop", samples, {}).iloc[0]
+        return claims.judged(spec.load(file), "laptop", samples, {}, {}).iloc[0]
 
     assert judged().verdict == "supported"
     row = judged(b=LOW)
@@ -243,7 +282,7 @@ def test_each_column_against_its_own_counterpart(tmp_path):
     file.write_text(textwrap.dedent(TABLE % f"{{id: C, says: s, columns: [error, gain], {claim}}}"))
     cells = {("a", "error"): LOW, ("a", "gain"): FAR}
     samples = {key: [({"seed": i}, v, "finished") for i, v in enumerate(vs)] for key, vs in cells.items()}
-    found = claims.judged(spec.load(file), "laptop", samples, {})
+    found = claims.judged(spec.load(file), "laptop", samples, {}, {})
     assert list(found["verdict"]) == ["contradicted", "contradicted"]
     one, other = found["evidence"]
     assert one.startswith("'a' (error) less 'a' (gain) is -2.00 [")
@@ -299,7 +338,7 @@ def test_holm_is_over_the_verdicts_of_a_table(tmp_path):
     file.write_text(textwrap.dedent(TABLE % listed))
     a, b = [1.0, 1.1, 1.2], [1.4, 1.5, 1.6]
     samples = {(r, "error"): [({}, v, "finished") for v in vs] for r, vs in {"a": a, "b": b}.items()}
-    found = claims.judged(spec.load(file), "laptop", samples, {})
+    found = claims.judged(spec.load(file), "laptop", samples, {}, {})
     p = reference.ttest_ind(b, a, equal_var=False, alternative="greater").pvalue
     assert [text.split()[-1] for text in found.evidence] == [f"{3 * p:.2g}", f"{3 * p:.2g}", "1"]
 

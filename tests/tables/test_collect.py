@@ -9,12 +9,13 @@ from scipy import stats
 
 from normtables.errors import UserError
 from normtables.records import Record, Store
+from normtables.tables.claims import judge
 from normtables.tables.collect import COLUMNS, collect, readings, samples
 from normtables.tables.plan import plan
 from normtables.tables.ranking import rankings
 from normtables.tables.sources import Sources
 from normtables.tables.spec import load
-from normtables.tables.trials import chances
+from normtables.tables.trials import chances, ranks
 
 HEAD = """
 table: mine
@@ -421,6 +422,25 @@ def test_a_failed_run_empties_the_ranks_and_its_row_says_why(table):
     )
     assert made.line("half", "rank")["status"] == "failed 1 of 3"
     assert made.line("one", "rank")["status"] == "partial 2 of 3"
+
+
+def test_claims_on_ranks_are_judged_over_data_sets(table):
+    """Half beats none on five sets and ties on one (a gap of 5/6 ranks, halved in the relative column), in any seed."""
+    claims = "\nclaims: [{id: R, says: so, kind: better, columns: [rank, relative], rows: [half], than: none, by: 0}]"
+    made = table(MANY + claims).fill(by_set)
+    known = dict(ranks(made.sources))
+    assert known["one", "rank"] == [1] * 6
+    assert known["half", "rank"] == [2.5, 2, 2, 2, 2, 2]
+    assert known["none", "relative"] == [2.5, 3, 3, 3, 3, 3]
+    found = judge(made.sources, samples(made.sources))
+    assert found["verdict"].tolist() == ["supported"] * 2
+    assert found["n"].tolist() == [6, 6]
+    gap = made.line("none", "rank")["ours"] - made.line("half", "rank")["ours"]
+    assert found["evidence"][0].startswith(
+        f"over 6 data sets 'half' beats 'none' by {gap:.2f} [0.40, 1.26], adjusted p"
+    )
+    swapped = table(MANY + claims).fill(lambda s: by_set({**s, "norm.alpha": 1 if s["seed"] else s["norm.alpha"]}))
+    assert dict(ranks(swapped.sources))["half", "rank"] == pytest.approx([(2.5 + 2 + 2) / 3] + [2] * 5)
 
 
 def test_ranks_wait_for_every_method_on_every_set(table):

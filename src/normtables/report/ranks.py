@@ -70,14 +70,20 @@ def lines(rankings: Sequence[Ranking]) -> Iterator[str]:
     """What table.md says of the rankings."""
     for ranking in rankings:
         name, count = markdown(ranking.column), f"{len(ranking.ranks)} rows on {ranking.sets} data sets"
+        means = f"Average ranks, of the means over the repeats: {ranked(ranking)}."
         if not math.isfinite(ranking.critical):
-            yield f"- {name}: {count}; no test with fewer than {FEWEST_SETS} data sets or three rows."
+            yield f"- {name}: {count}; no test with fewer than {FEWEST_SETS} data sets or three rows. {means}"
             continue
         found = f"Friedman's statistic {number(ranking.statistic, DIGITS)}, p {chance_of(ranking.p)}"
         critical = f"average ranks differ at 5 % (Nemenyi) when more than {number(ranking.critical, DIGITS)} apart"
-        yield f"- {name}: {count}; {found}; {critical}. Not told apart: {joined(ranking)}."
+        yield f"- {name}: {count}; {found}; {critical}. Not told apart: {joined(ranking)}. {means}"
     if draw_any(rankings):
         yield "\n![Average ranks; lines join rows that differ by less than the critical difference](ranks.png)"
+
+
+def ranked(ranking: Ranking) -> str:
+    """The rows with their average ranks, the best first."""
+    return ", ".join(f"{markdown(row)} {number(rank, DIGITS)}" for row, rank in ranking.ranks.items())
 
 
 def joined(ranking: Ranking) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from normtables.tables import stats
+from normtables.tables.ranking import FEWEST_SETS
 from normtables.tables.sources import Sources
 from normtables.tables.spec import TableSpec
 from normtables.tables.statements import Claim
-from normtables.tables.trials import SLACK, Key, Sample, Trials, chances, trials_of
+from normtables.tables.trials import ENOUGH, SLACK, Key, Sample, Trials, chances, ranks, trials_of
 from normtables.tables.wording import chance_of, decimals, number
 
 SUPPORTED, CONTRADICTED, UNDECIDED, FEW, MISSING = (
@@ -23,7 +24,6 @@ SUPPORTED, CONTRADICTED, UNDECIDED, FEW, MISSING = (
 )
 COLUMNS = ["table", "tier", "claim", "kind", "says", "verdict", "evidence", "n"]
 LEVEL = 0.05
-ENOUGH = 3  # runs of a cell
 REACHING = 2 / 3  # share of a baseline's runs that must reach the goal
 
 
@@ -56,17 +56,25 @@ class Finding:
 
 def judge(sources: Sources, samples: Mapping[Key, Sequence[Sample]]) -> pd.DataFrame:
     """Judge the claims of a planned table on the samples of its cells (`collect.samples`), one row a verdict."""
-    return judged(sources.plan.spec, sources.plan.tier, samples, dict(chances(sources)))
+    return judged(sources.plan.spec, sources.plan.tier, samples, dict(chances(sources)), dict(ranks(sources)))
 
 
 def judged(
-    spec: TableSpec, tier: str, samples: Mapping[Key, Sequence[Sample]], chances: Mapping[Key, float]
+    spec: TableSpec,
+    tier: str,
+    samples: Mapping[Key, Sequence[Sample]],
+    chances: Mapping[Key, float],
+    ranks: Mapping[Key, Sequence[float]],
 ) -> pd.DataFrame:
     """Judge every claim in each of its columns that the tier has, with Holm's correction over the table's verdicts.
 
-    `samples` holds every planned run of a cell, `chances` the score of a guess where the column reads that score.
+    `samples` holds every planned run of a cell, `chances` the score of a guess where the column reads that score,
+    `ranks` those on each data set where the column ranks.
     """
-    cells = {key: trials_of(spec, key, found, chances.get(key, math.nan)) for key, found in samples.items()}
+    cells = {
+        key: trials_of(spec, key, found, chances.get(key, math.nan), ranks.get(key, ()))
+        for key, found in samples.items()
+    }
     findings = [
         examine(spec, tier, claim, column, cells)
         for claim in spec.claims
@@ -81,7 +89,7 @@ def judged(
 def examine(spec: TableSpec, tier: str, claim: Claim, column: str, cells: Mapping[Key, Trials]) -> Finding:
     """What can be said about a claim in a column before the p-values are corrected."""
     pairs, involved = compared(claim, column, cells)
-    n = min((cell.ended for cell in involved), default=0)
+    n = min((cell.n for cell in involved), default=0)
     blocked = obstacle(claim, pairs, involved) or weak_baseline(spec, tier, column, cells)
     if blocked:
         return Finding(claim, column, n, (), *blocked)
@@ -114,9 +122,10 @@ def obstacle(claim: Claim, pairs: Sequence[object], involved: Sequence[Trials]) 
         total = sum(len(cell.statuses) for cell in involved)
         left = total - sum(cell.ended for cell in involved)
         return MISSING, f"{left} of {total} runs not done, of {listed(repr(cell.row) for cell in absent)}"
-    few = [cell for cell in involved if cell.ended < ENOUGH]
+    few = [cell for cell in involved if not cell.enough]
     if few:
-        return FEW, f"{min(cell.ended for cell in few)} of at least {ENOUGH} runs a cell"
+        least = f"{FEWEST_SETS} data sets" if few[0].ranks else f"{ENOUGH} runs a cell"
+        return FEW, f"{min(cell.n for cell in few)} of at least {least}"
     spoilt = "failed" if claim.kind == "fails" else "diverged"
     bad = [f"{named(cell, claim)}: {broken(cell)}" for cell in involved if cell.count(spoilt, "failed")]
     if bad:
@@ -146,17 +155,19 @@ def weak_baseline(spec: TableSpec, tier: str, column: str, cells: Mapping[Key, T
 
 
 def compare(claim: Claim, cell: Trials, other: Trials | None = None) -> Part:
-    """The test of one cell, or of one against another, that a kind of claim asks for."""
+    """The test of one cell, or of one against another, that a kind of claim asks for; ranks come in pairs."""
+    contrast = stats.paired if cell.ranks else stats.welch
+    where = f"over {len(cell.ranks)} data sets " if cell.ranks else ""
     if claim.kind == "constant" or other is None:
         found = stats.equals(cell.values, claim.equals, claim.within)
         label = f"{named(cell, claim)} less {claim.equals:g} is"
     elif claim.kind == "equal":
-        found = stats.equivalence(cell.values, other.values, claim.within)
-        label = f"{named(cell, claim)} less {named(other, claim)} is"
+        found = stats.within(*contrast(cell.compared, other.compared), claim.within)
+        label = f"{where}{named(cell, claim)} less {named(other, claim)} is"
     else:
-        found = stats.difference([claim.times * gain for gain in cell.gains], other.gains)
+        found = stats.above(*contrast([claim.times * gain for gain in cell.gains], other.gains))
         times = "" if claim.times == 1 else f"{claim.times:g} times "
-        label = f"{times}{named(cell, claim)} beats {named(other, claim)} by"
+        label = f"{where}{times}{named(cell, claim)} beats {named(other, claim)} by"
         return Part(label, found, found.value >= claim.by - SLACK, found.high < claim.by - SLACK)
     return Part(label, found, True, found.low > claim.within + SLACK or found.high < -claim.within - SLACK)
 

@@ -11,7 +11,7 @@ import scipy  # scipy.stats is loaded by its first use: planning needs none of i
 
 from normtables.tables import stats
 from normtables.tables.entries import Column
-from normtables.tables.outcomes import RANKED, CellReader, Outcome, cells_of, has, outcomes
+from normtables.tables.outcomes import CellReader, Outcome, cells_of, has, outcomes
 from normtables.tables.plan import Cell, Key, Member, Plan
 from normtables.tables.ranking import against_best
 from normtables.tables.reading import companion
@@ -69,7 +69,7 @@ def columns_of(plan: Plan) -> list[Column]:
 def column_lines(sources: Sources, column: Column) -> Iterator[dict[str, Any]]:
     """The lines of one column: every row by its own rule, and by the validation-best rule where that is another."""
     spec, found = sources.plan.spec, outcomes(sources, column)
-    p_values = against_best(sources, column) if column.combine in RANKED else {}
+    p_values = against_best(sources, column) if column.ranks else {}
     for row in spec.rows.values():
         if not (row.quoted and column.stand_in):
             reading = "" if column.quoted else str(column.read)

@@ -159,6 +159,11 @@ class Column:
     tuned: bool = True
 
     @property
+    def ranks(self) -> bool:
+        """Whether its numbers are rank differences over data sets."""
+        return self.combine in ("rank_difference", "relative_rank_difference")
+
+    @property
     def divides(self) -> bool:
         """Whether a ratio is the other row's number over a row's own: less is better, as with steps to a goal."""
         return self.better == "lower" or self.read.kind == "first"

@@ -14,8 +14,6 @@ from normtables.tables.plan import Cell, Member, Point
 from normtables.tables.reading import Rule, best_row, read
 from normtables.tables.sources import Sources, grouped
 
-RANKED = ("rank_difference", "relative_rank_difference")
-
 Piece = tuple[Member, float, str]  # a chosen run, its value and status
 
 
@@ -32,7 +30,7 @@ def outcomes(sources: Sources, column: Column) -> dict[str, list[Outcome]]:
     """Row -> one outcome for each repeat, of every planned cell of a column: chosen, read, folded, put in relation."""
     read_cells = {cell.row: CellReader(sources, column, cell).all() for cell in cells_of(sources, column)}
     folded = {row: fold(found) for row, found in read_cells.items()}
-    if column.combine in RANKED:
+    if column.ranks:
         folded = ranked(read_cells, folded, column)
     elif column.combine == "largest":
         folded = {row: largest(found) for row, found in read_cells.items()}
@@ -166,10 +164,14 @@ def ranked(
                 waits = "failed" if outcome.status == "failed" else "missing"  # others wait for that row
                 found[row].append(outcome._replace(value=math.nan, status=waits))
                 continue
-            unit = max(1, frame.shape[1] - 1) / 2 if column.combine == "relative_rank_difference" else 1.0
-            value = float(stats.rank_differences(frame, column.better)[row]) / unit
+            value = float(stats.rank_differences(frame, column.better)[row]) / unit(column, frame.shape[1])
             found[row].append(outcome._replace(value=value, status="finished"))
     return found
+
+
+def unit(column: Column, rows: int) -> float:
+    """What a column divides rank differences by: the largest possible one, or 1."""
+    return max(1, rows - 1) / 2 if column.combine == "relative_rank_difference" else 1.0
 
 
 def scores(read_cells: Mapping[str, Sequence[Piece]], column: Column) -> dict[str, pd.DataFrame]:

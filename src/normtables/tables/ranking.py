@@ -8,7 +8,7 @@ import pandas as pd
 
 from normtables.tables import stats
 from normtables.tables.entries import Column
-from normtables.tables.outcomes import CellReader, cells_of, scores
+from normtables.tables.outcomes import CellReader, cells_of, scores, unit
 from normtables.tables.sources import Sources
 
 FEWEST_SETS, FEWEST_ROWS = 6, 3  # data sets below which no p-value is printed, and rows that Friedman's test needs
@@ -60,11 +60,27 @@ def cliques(ranks: Mapping[str, float], critical: float) -> Iterator[tuple[str, 
         covered = max(covered, end)
 
 
+def set_ranks(sources: Sources, column: Column) -> pd.DataFrame | None:
+    """Ranks by data set and row, means over the repeats, in the column's unit; None where a score is missing.
+
+    Their means over the data sets differ between rows as the printed rank differences do.
+    """
+    frames = list(by_repeat(sources, column).values())
+    if not frames or any(frame.isna().to_numpy().any() for frame in frames):
+        return None
+    ranked = [frame.rank(axis=1, ascending=column.better == "lower") for frame in frames]
+    return sum(ranked[1:], start=ranked[0]) / len(ranked) / unit(column, ranked[0].shape[1])
+
+
+def by_repeat(sources: Sources, column: Column) -> dict[str, pd.DataFrame]:
+    """Repeat -> scores by data set and row."""
+    return scores({cell.row: CellReader(sources, column, cell).all() for cell in cells_of(sources, column)}, column)
+
+
 def mean_scores(sources: Sources, column: Column) -> pd.DataFrame | None:
     """Scores by data set and row, means over the repeats, the worst possible where a run diverged; None where one is
     missing."""
-    read_cells = {cell.row: CellReader(sources, column, cell).all() for cell in cells_of(sources, column)}
-    frames = list(scores(read_cells, column).values())
+    frames = list(by_repeat(sources, column).values())
     if not frames or any(frame.isna().to_numpy().any() for frame in frames):
         return None
     return (sum(frames[1:], start=frames[0]) / len(frames)).map(stats.firm)

@@ -31,6 +31,7 @@ __all__ = [
     "load",
 ]
 KINDS = ("reproduction", "reconstruction")
+OF_RANKS = ("better", "equal", "order")  # claims that compare the rows of a column
 COLUMN = "column"  # curves.x: the columns themselves, in order
 REQUIRED = ("table", "title", "source", "kind", "runnable", "tiers", "rows", "columns")
 OPTIONAL = ("departures", "fixed", "over", "combine", "tune", "choose", "published", "readings", "claims")
@@ -193,6 +194,8 @@ def check(spec: TableSpec, where: str) -> None:
                 raise UserError(f"{where}: claims: {claim.id}: {name!r} is quoted and never run")
             if spec.columns[name].relative_to:
                 raise UserError(f"{where}: claims: {claim.id}: {name!r} is made from another column; judge that one")
+            if spec.columns[name].ranks and (claim.than_column or claim.kind not in OF_RANKS):
+                raise UserError(f"{where}: claims: {claim.id}: of ranks in a column: {', '.join(OF_RANKS)}")
             if claim.kind == "first" and spec.columns[name].read.kind != "first":
                 raise UserError(f"{where}: claims: {claim.id}: {name!r} does not read the first step at a goal")
 

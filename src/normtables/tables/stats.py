@@ -92,6 +92,12 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
     return mean_a - mean_b, math.sqrt(total), freedom
 
 
+def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of the differences of pairs, its standard error and degrees of freedom (nan below two pairs)."""
+    mean, variance, n = moments(np.subtract(a, b).tolist())
+    return mean, math.sqrt(variance / n) if n > 1 else math.nan, n - 1
+
+
 def p_above(center: float, error: float, freedom: float, bound: float) -> float:
     """One-sided p-value for `center` lying above `bound`; without any spread it is 0 above and 1 at or below."""
     if math.isnan(error):
@@ -101,16 +107,10 @@ def p_above(center: float, error: float, freedom: float, bound: float) -> float:
     return float(scipy.stats.t.sf((center - bound) / error, freedom))
 
 
-def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """Welch's difference mean(a) - mean(b); `p` is one-sided, for mean(a) being the larger."""
-    value, error, freedom = welch(a, b)
+def above(value: float, error: float, freedom: float) -> Difference:
+    """One-sided test that `value` (of `welch` or `paired`) is above zero, with its 95 % interval."""
     low, high = (value, value) if error == 0 else t_interval(value, error, freedom)
     return Difference(value, low, high, p_above(value, error, freedom, 0.0))
-
-
-def equivalence(a: Sequence[float], b: Sequence[float], margin: float) -> Difference:
-    """Two one-sided Welch tests that the means differ by less than `margin`; `p` is the larger of the two."""
-    return within(*welch(a, b), margin)
 
 
 def equals(values: Sequence[float], constant: float, margin: float) -> Difference:

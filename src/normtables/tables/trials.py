@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from normtables.tables import stats
 from normtables.tables.entries import Column
-from normtables.tables.outcomes import RANKED
+from normtables.tables.ranking import FEWEST_SETS, set_ranks
 from normtables.tables.sources import Sources
 from normtables.tables.spec import TableSpec
 
+ENOUGH = 3  # runs of a cell
 CLEARLY = 3  # standard errors by which a mean must beat chance
 TIMES = ("step", "epoch", "seconds")  # the earlier the better
 SLACK = 1e-9  # 2.0 - 1.95 is not quite 0.05
@@ -28,6 +29,7 @@ class Trials:
     values: tuple[float, ...]
     statuses: tuple[str, ...]
     chance: float = math.nan
+    ranks: tuple[float, ...] = ()  # on each data set, the mean over the runs, where the column ranks
 
     def count(self, *names: str) -> int:
         """How many runs have one of these statuses."""
@@ -40,8 +42,23 @@ class Trials:
 
     @property
     def gains(self) -> list[float]:
-        """The values turned so that more is better."""
-        return [self.sign * value for value in self.values]
+        """The numbers that are compared, turned so that more is better."""
+        return [self.sign * value for value in self.compared]
+
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """The numbers that a comparison with another cell is of: the ranks, or the values."""
+        return self.ranks or self.values
+
+    @property
+    def n(self) -> int:
+        """On how many a comparison rests: the data sets where they are ranked, else the runs that came to an end."""
+        return len(self.ranks) or self.ended
+
+    @property
+    def enough(self) -> bool:
+        """Whether that is enough for a verdict."""
+        return self.n >= (FEWEST_SETS if self.ranks else ENOUGH)
 
     def beats_chance(self) -> bool:
         """Whether the mean of the runs that finished is better than chance by three standard errors."""
@@ -50,10 +67,13 @@ class Trials:
         return n > 0 and mean - self.sign * self.chance > CLEARLY * error + SLACK
 
 
-def trials_of(spec: TableSpec, key: Key, found: Sequence[Sample], chance: float) -> Trials:
+def trials_of(
+    spec: TableSpec, key: Key, found: Sequence[Sample], chance: float = math.nan, ranks: Sequence[float] = ()
+) -> Trials:
     """The runs of a cell as the judge sees them."""
     values = tuple(value for _, value, status in found if status in ("finished", "censored"))
-    return Trials(*key, sign_of(spec.columns[key[1]]), values, tuple(status for *_, status in found), chance)
+    statuses = tuple(status for *_, status in found)
+    return Trials(*key, sign_of(spec.columns[key[1]]), values, statuses, chance, tuple(ranks))
 
 
 def sign_of(column: Column) -> int:
@@ -61,7 +81,7 @@ def sign_of(column: Column) -> int:
     taken = column.take or ("step" if column.read.kind == "first" else column.score)
     if column.relative_to or column.combine == "largest":
         return 1  # how many times better; how far it can go
-    if column.combine in RANKED or taken in TIMES:
+    if column.ranks or taken in TIMES:
         return -1
     return 1 if column.better == "higher" else -1
 
@@ -75,3 +95,10 @@ def chances(sources: Sources) -> Iterator[tuple[Key, float]]:
         taken = sources.plan.spec.rows[key[0]].take or column.take
         if known and taken in ("", column.score) and column.combine == "mean":
             yield key, stats.moments(known)[0]
+
+
+def ranks(sources: Sources) -> Iterator[tuple[Key, list[float]]]:
+    """The ranks of each row on the data sets of a column of ranks, once all of its runs are there."""
+    for column in sources.plan.spec.columns.values():
+        if column.ranks and (frame := set_ranks(sources, column)) is not None:
+            yield from (((str(row), column.name), frame[row].tolist()) for row in frame)
