@@ -14,7 +14,14 @@ from normtables.training.measured import OVERHEAD, Cost, Size, Sizes, cost
 from normtables.training.run import Training, execute, silent
 
 HERE = Path("/nowhere")
-FIT = {"model": "naive_bayes", "norm": "none", "dataset": "uci", "budget": "0steps", "batch_size": 20}
+FIT = {
+    "model": "naive_bayes",
+    "norm": "none",
+    "dataset": "uci",
+    "dataset.set": "iris",
+    "budget": "0steps",
+    "batch_size": 20,
+}
 
 
 @pytest.fixture
