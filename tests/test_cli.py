@@ -1,8 +1,10 @@
 """The command line on bad input: one line, exit status 2, no traceback, nothing lost; and the ways in that work."""
 
 import json
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ import yaml
 from normtables.__main__ import dispatch, main
 from normtables.config import Composer
 from normtables.errors import UserError
+from normtables.making import check_files
 from normtables.places import CONF
 from normtables.records import Store
 from normtables.tables.plan import plan
@@ -90,6 +93,30 @@ def test_one_line_and_status_2(words, says, capsys, monkeypatch, tmp_path):
 def test_a_missing_data_root_says_how_to_get_the_data(capsys, monkeypatch, tmp_path):
     words = ["run", "dataset=mnist", f"data.root={tmp_path / 'none'}", f"results={tmp_path}"]
     assert "normtables data fetch mnist" in complaint(capsys, monkeypatch, *words)
+
+
+def test_a_table_whose_data_are_missing_makes_no_run(capsys, monkeypatch, tmp_path):
+    """One line for all of its runs and data sets, and no table of what was not run."""
+    words = ["table", "1", "--tier", "paper", "--run", "--yes", "--results", str(tmp_path / "results")]
+    said = complaint(capsys, monkeypatch, *words, f"data.root={tmp_path / 'none'}")
+    assert "normtables data fetch" in said
+    assert "nothing was run (--row and --column choose what has its data)" in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_several_missing_data_sets_are_named(tmp_path):
+    runs = [SimpleNamespace(facts={"dataset": {"name": name}, "model": {"name": "mlp"}}) for name in ("mnist", "ptb")]
+    embedded = SimpleNamespace(facts={"dataset": {"name": "uci", "set": "iris"}, "model": {"name": "mlp"}})
+    with pytest.raises(UserError, match=r"^data set 'mnist': .*fetch mnist`.*, and likewise ptb; nothing was run"):
+        check_files([*runs, embedded], tmp_path)
+    check_files([embedded], tmp_path)
+
+
+def test_a_table_whose_runs_have_no_folder_makes_none(capsys, monkeypatch, tmp_path):
+    (tmp_path / "runs").write_text("in the way")
+    words = ["table", "3", "--tier", "smoke", "--run", "--results", str(tmp_path)]
+    assert f"cannot write {tmp_path / 'runs'}" in complaint(capsys, monkeypatch, *words)
+    assert os.listdir(tmp_path) == ["runs"]
 
 
 def test_a_results_folder_that_cannot_be_written(capsys, monkeypatch, tmp_path, quick):

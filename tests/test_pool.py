@@ -109,14 +109,14 @@ def test_refuses_no_workers():
 
 def test_control_c_ends_the_workers_and_leaves_the_run_to_continue(tmp_path):
     process = subprocess.Popen(
-        endless(tmp_path),
+        endless(tmp_path, checkpoint=1000),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
-    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint.pt")))
+    wait_for(lambda: [path for path in tmp_path.glob("runs/*/history.csv") if path.stat().st_size])
     os.killpg(process.pid, signal.SIGINT)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -140,10 +140,10 @@ def test_the_worker_of_a_killed_parent_ends_and_its_run_has_not_failed(tmp_path)
     assert not complaint
 
 
-def endless(folder):
-    """The command that makes a table of one endless run, results in the same folder."""
+def endless(folder, checkpoint=0):
+    """The command that makes a table of one endless run, results in the same folder, saved every so many seconds."""
     words = ["table", str(table(folder)), "--run", "--jobs", "1", "--tier", "smoke", "--results", str(folder)]
-    return [sys.executable, "-m", "normtables", *words, "runtime.checkpoint=0"]
+    return [sys.executable, "-m", "normtables", *words, f"runtime.checkpoint={checkpoint}"]
 
 
 def table(folder):

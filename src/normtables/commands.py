@@ -20,7 +20,7 @@ from normtables.making import launcher, machine_settings, make_missing, needs, s
 from normtables.places import default_root
 from normtables.progress import say
 from normtables.records import Record, Store, write_whole
-from normtables.report import csv_text, errata, errata_markdown, put, runs_index
+from normtables.report import csv_text, errata, errata_markdown, put, runs_index, written
 from normtables.report.book import book
 from normtables.report.manifest import label
 from normtables.tables.claims import changed_verdicts
@@ -98,7 +98,7 @@ def table_command(options: Namespace) -> int:
     found = planned(options, composer)
     folder = Path(options.results) / found.tier / found.spec.label
     old = folder / "claims.csv"
-    before = pd.read_csv(old, dtype=str, keep_default_na=False) if old.exists() else None
+    before = verdicts_before(old) if old.exists() else None
     wanted, rewrite = narrowed(found, options.row, options.column), partial(write_table, found, store, folder)
     failures = make_missing(wanted, options, settings, composer, store, rewrite, asked) if options.run else []
     claims = write_table(found, store, folder)
@@ -111,6 +111,15 @@ def table_command(options: Namespace) -> int:
     for run, reason in failures:
         say(f"failed: {run}: {reason}")
     return 1 if failures else 0
+
+
+def verdicts_before(path: Path) -> pd.DataFrame | None:
+    """The claims on file; none where they cannot be read, which is no reason not to write them anew."""
+    try:
+        return written.claims(path)
+    except UserError as error:
+        say(str(error))
+        return None
 
 
 def runs_command(options: Namespace) -> int:
@@ -150,8 +159,7 @@ def groups(results: Path) -> dict[str, str]:
     """Run to the first table and tier whose provenance names it, as in `table_03 laptop`."""
     found: dict[str, str] = {}
     for path in sorted(results.glob("*/table_*/provenance.json")):
-        ids = [run for part in json.loads(path.read_text())["runs"] for run in part["ids"]]
-        found = {**dict.fromkeys(ids, f"{path.parent.name} {path.parent.parent.name}"), **found}
+        found = {**dict.fromkeys(written.run_ids(path), f"{path.parent.name} {path.parent.parent.name}"), **found}
     return found
 
 

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from normtables.slurm import Cluster, cluster, send
 from normtables.sweep import grouped
 from normtables.tables import collect as tables
 from normtables.tables.claims import judge
-from normtables.tables.plan import Plan, missing, running, summary
+from normtables.tables.plan import Plan, PlannedRun, missing, running, summary
 from normtables.tables.sources import Sources
 from normtables.words import grid, parsed, plain
 
@@ -57,13 +57,33 @@ def needs(frame: pd.DataFrame, size: tuple[int, int], store: Store) -> str:
     return text + (f"; up to {kept / 1e9:.1f} GB kept in the data root's .cache" if kept else "")
 
 
+def files_of(runs: Iterable[PlannedRun]) -> list[tuple[str, str]]:
+    """The data sets, and weights, with their parts, that runs read."""
+    known = [run.facts for run in runs]
+    wanted = {need for facts in known for need in files.needs(facts["dataset"])}
+    models = [facts["model"] for facts in known]
+    return sorted(wanted | {(f"{m['name']}_weights", "") for m in models if m.get("weights") == "imagenet"})
+
+
+def check_files(runs: Iterable[PlannedRun], root: Path) -> None:
+    """UserError where runs need files that are not there, before the first one is made."""
+    problems: dict[str, str] = {}
+    for name, part in files_of(runs):
+        if (found := files.source(name)) and part not in found.embedded:
+            try:
+                files.locate(name, root, part)
+            except files.FilesError as problem:
+                problems.setdefault(name, str(problem))
+    if problems:
+        first, *others = problems
+        more = f", and likewise {', '.join(others)}" if others else ""
+        raise UserError(f"{problems[first]}{more}; nothing was run (--row and --column choose what has its data)")
+
+
 def space(found: Plan) -> tuple[int, int]:
     """Bytes that a plan's data sets still load, as far as the default data root tells, and may keep in its .cache."""
-    used = [run.facts["dataset"] for run in found.runs.values()]
-    wanted = {need for settings in used for need in files.needs(settings)}
-    models = [run.facts["model"] for run in found.runs.values()]
-    wanted |= {(f"{model['name']}_weights", "") for model in models if model.get("weights") == "imagenet"}
-    loads = {name: size for name, part in sorted(wanted) if (size := files.download_bytes(name, default_root(), part))}
+    wanted = files_of(found.runs.values())
+    loads = {name: size for name, part in wanted if (size := files.download_bytes(name, default_root(), part))}
     kept = sum(map(files.kept_bytes, {name for name, _ in wanted}))
     return sum(loads.values()), kept  # the parts of a family come in one download
 
@@ -116,6 +136,9 @@ def make_missing(
     frame = summary(found, store)
     count = f"{len(todo)} of {len(found.runs)} runs to make on {'Slurm' if asked else f'{workers} workers'}"
     say(f"Table {found.spec.table}, tier {found.tier}: {count}")
+    if not asked:
+        check_files(todo, Path(composer.config(settings).data.root))
+        store.prepare()
     size = space(found)
     confirm(frame["seconds"].fillna(1.0).sum() / workers, sum(size), needs(frame, size, store), options.yes)
     group = (f"{found.spec.label} {found.tier}", f"table {found.spec.table}", f"tier {found.tier}")

@@ -50,9 +50,12 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free space or choose another folder with results=DIR"
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """What is said of a place that cannot be written."""
+    return UserError(f"cannot write {path}: {error.strerror}; free space or choose another folder with results=DIR")
 
 
 def started(pid: int) -> str:
@@ -88,6 +91,13 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+
+    def prepare(self) -> None:
+        """Make the folder of runs; UserError where that fails."""
+        try:
+            (self.root / "runs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.root / "runs", error) from error
 
     def folder(self, run: str) -> Path:
         """The folder of a run, which need not exist."""
@@ -210,9 +220,7 @@ def take(path: Path) -> bool:
                     raise
                 return True
     except OSError as error:
-        raise UserError(
-            f"cannot write {path.parent}: {error.strerror}; free space or choose another folder with results=DIR"
-        ) from error
+        raise unwritable(path.parent, error) from error
     return False
 
 

@@ -74,5 +74,5 @@ def test_latex_takes_it(whole, tmp_path):
 
 
 def test_without_a_table_it_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="has no table yet: make one first"):
+    with pytest.raises(UserError, match=r"has no table of .* at tier paper, short, laptop yet: make one first"):
         book(tmp_path, SPECS)

@@ -146,9 +146,10 @@ def test_figure_ignores_the_users_style(shown):
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(laptop, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    with pytest.raises(UserError, match=r"cannot write .*file.*results=DIR") as error:
+    with pytest.raises(UserError, match=r"cannot write .*file.*choose another folder") as error:
         report.put(blocked, {"x": "y"})
     assert "\n" not in str(error.value)
+    assert blocked.read_text() == "in the way"
 
 
 def test_files_appear_whole(tmp_path, monkeypatch):

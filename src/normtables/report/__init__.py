@@ -58,7 +58,8 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def put(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
     """Write files into a folder, each in one move; raises UserError where the folder cannot be written."""
-    paths, part = [], folder
+    paths: list[Path] = []
+    part = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -66,9 +67,8 @@ def put(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
             part.write_bytes(content if isinstance(content, bytes) else content.encode())
             paths.append(part.replace(path))
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {folder}: {error.strerror}; free space or choose another folder with results=DIR"
-        ) from error
+        if part:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {folder}: {error.strerror}; free space or choose another folder") from error
     return paths

@@ -8,6 +8,7 @@ import pandas as pd
 
 from normtables.errors import UserError
 from normtables.places import TIERS
+from normtables.report import written
 from normtables.report.misprints import MEANING, errata_markdown, found, printed
 from normtables.report.text import latex
 from normtables.tables.spec import TableSpec
@@ -44,7 +45,10 @@ def book(results: Path, specs: Sequence[TableSpec]) -> dict[str, str | bytes]:
     """
     parts = [(spec, folder) for spec in specs for tier in SHOWN if (folder := collected(results, spec, tier))]
     if not parts:
-        raise UserError(f"{results} has no table yet: make one first, for instance make reproduce-table-3")
+        raise UserError(
+            f"{results} has no table of the project's own at tier {', '.join(SHOWN)} yet: make one first, "
+            "for instance make reproduce-table-3"
+        )
     return {"report.md": in_markdown(parts, specs), "report.tex": in_latex(parts, specs)}
 
 
@@ -56,7 +60,7 @@ def collected(results: Path, spec: TableSpec, tier: str) -> Path | None:
 
 def in_markdown(parts: Sequence[tuple[TableSpec, Path]], specs: Sequence[TableSpec]) -> str:
     """The pages of all tables, their headings one deeper, then where survey and sources differ."""
-    pages = [deeper(moved((folder / "table.md").read_text(encoding="utf-8"), folder)) for _, folder in parts]
+    pages = [deeper(moved(written.text(folder / "table.md"), folder)) for _, folder in parts]
     return "\n".join([f"# {TITLE}\n\n{OPENING}\n", *pages, deeper(errata_markdown(specs))])
 
 
@@ -85,14 +89,14 @@ def section(spec: TableSpec, folder: Path) -> Iterator[str]:
     tier = folder.parent.name
     yield rf"\clearpage\section*{{Table {spec.table}, tier {tier}: {latex(spec.title)}}}"
     yield rf"Source: {latex(spec.source)}. {latex(f'A {spec.kind}.')}"
-    table = (folder / "table.tex").read_text(encoding="utf-8")
+    table = written.text(folder / "table.tex")
     for plain, fitted in FITTED.items():
         table = table.replace(plain, fitted)
     yield table
     for path in sorted(folder.glob("*.png")):
         where = f"../{tier}/{folder.name}/{path.name}"
         yield rf"\noindent\includegraphics[width=\linewidth,height=0.9\textheight,keepaspectratio]{{{where}}}\par"
-    claims = pd.read_csv(folder / "claims.csv", dtype=str, keep_default_na=False)
+    claims = written.claims(folder / "claims.csv")
     if len(claims):
         yield r"\subsection*{Claims}"
         yield from longtable(["", "says", "verdict", "evidence"], WIDTHS, cells(claims))

@@ -25,6 +25,7 @@ from normtables.trackers import TRACKERS, Told
 from normtables.training import checkpoints, divided, fitted, history, loop, machine
 from normtables.training.ledger import begun, failed, forget
 from normtables.training.loop import Diverged, Position
+from normtables.training.stopping import heard
 from normtables.training.tensors import digest_of, on
 from normtables.world import ALONE, World, joined
 
@@ -152,15 +153,19 @@ class Training:
         return self.result(status, reason)
 
     def train(self) -> tuple[str, str]:
-        """Go through all pauses, evaluating and saving; how it ended and why."""
+        """Go through all pauses, evaluating and saving; how it ended and why. A signal to stop is followed there."""
         self.kept = self.began
         try:
-            for position in self.pauses():
-                if position.step % self.every == 0 or position.step == self.steps:
-                    self.evaluate()
-                if self.world.first(self.due):
-                    self.save()
-                    self.kept = time.perf_counter()
+            with heard() as stop:
+                for position in self.pauses():
+                    if position.step % self.every == 0 or position.step == self.steps:
+                        self.evaluate()
+                    asked, due = self.world.first(lambda: (stop.asked, self.due()))
+                    if asked or due:
+                        self.save()
+                        self.kept = time.perf_counter()
+                    if asked:
+                        raise stop.error(asked)
         except Diverged as why:
             return "diverged", str(why)
         return "finished", ""

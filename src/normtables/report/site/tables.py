@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from normtables.places import RESULTS, TIERS
-from normtables.report import misprints
+from normtables.report import misprints, written
 from normtables.report.grid import WAITING, shown
 from normtables.report.site.runs import stat
 from normtables.tables.collect import COMPANION
@@ -17,6 +17,7 @@ from normtables.tables.spec import TableSpec, load
 from normtables.tables.wording import chance_of, number, published
 
 NUMBERS = ("survey", "original", "ours", "sd", "ci_low", "ci_high", "p_value")
+CLAIM = ("claim", "says", "verdict", "evidence", "n")
 VERDICTS = ("supported", "contradicted", "undecided", "too few runs", "missing")
 UNRUN = ("quoted", "not planned")  # status of cells that nobody has to run
 
@@ -76,11 +77,11 @@ def erratum(e: misprints.Erratum) -> dict[str, str]:
 
 def at_tier(spec: TableSpec, tier: str, folder: Path) -> dict[str, Any]:
     """A table at one tier."""
-    written = (folder / "table.csv").exists()
-    lines = list(read_lines(folder / "table.csv", spec)) if written else list(unwritten(spec, tier))
+    there = (folder / "table.csv").exists()
+    lines = list(read_lines(folder / "table.csv", spec) if there else unwritten(spec, tier))
     lines = [line for line in lines if tier in spec.columns[line["column"]].tiers]
     planned = [line for line in lines if line["reading"] != COMPANION and line["status"] not in UNRUN]
-    claims = read_csv(folder / "claims.csv") if written else []
+    claims = claims_of(folder / "claims.csv") if there else []
     verdicts = Counter(claim["verdict"] for claim in claims)
     return {
         "tier": tier,
@@ -88,7 +89,7 @@ def at_tier(spec: TableSpec, tier: str, folder: Path) -> dict[str, Any]:
         "run": sum(not line["status"].startswith(WAITING) for line in planned),
         "verdicts": [verdicts[name] for name in VERDICTS],
         "columns": [column_at(spec, name, tier, lines) for name in spec.columns if tier in spec.columns[name].tiers],
-        "claims": [{key: claim[key] for key in ("claim", "says", "verdict", "evidence", "n")} for claim in claims],
+        "claims": claims,
         "departures": [d.says for d in spec.departures if not d.tiers or tier in d.tiers],
         "command": command(spec, tier, folder.parents[1]),
     }
@@ -107,21 +108,20 @@ def command(spec: TableSpec, tier: str, results: Path) -> str:
     return shlex.join([*words, *(["--results", str(results)] if results != RESULTS else [])])
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The lines of a CSV file as text, none where there is no file."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError:
+def claims_of(path: Path) -> list[dict[str, str]]:
+    """The claims as text, none where there is no file; UserError where it cannot be read."""
+    if not path.exists():
         return []
+    return [{name: str(claim[name]) for name in CLAIM} for claim in written.claims(path).to_dict("records")]
 
 
 def read_lines(path: Path, spec: TableSpec) -> Iterator[Line]:
-    """The lines of table.csv whose row and column the table file still has."""
-    for text in read_csv(path):
-        if text["row"] in spec.rows and text["column"] in spec.columns:
-            numbers = {key: float(text[key] or "nan") for key in NUMBERS}
-            yield text | numbers | {key: int(text[key]) for key in ("n", "n_reached")}
+    """The lines of table.csv whose row and column the table file still has; UserError where it cannot be read."""
+    with written.reading(path), path.open(encoding="utf-8", newline="") as file:
+        for text in csv.DictReader(file):
+            if text["row"] in spec.rows and text["column"] in spec.columns:
+                numbers = {key: float(text[key] or "nan") for key in NUMBERS}
+                yield text | numbers | {key: int(text[key]) for key in ("n", "n_reached")}
 
 
 def unwritten(spec: TableSpec, tier: str) -> Iterator[Line]:
