@@ -69,6 +69,9 @@ def complaint(capsys, monkeypatch, *words):
         (["run", "-m", "norm=bn,none", "hydra/launcher=jobli"], "Could not find 'hydra/launcher/jobli'"),
         (["run", "frozen=nowhere.yaml"], "frozen=nowhere.yaml"),
         (["run", "norm"], "key=value"),
+        (["run", "--foo"], "normtables: run: unrecognized arguments: --foo; see normtables run --help"),
+        (["run", "dataset=text", "dataset.path=~/x.txt"], "normtables: dataset.path=~/x.txt; settings are written"),
+        (["run", "-m", "norm=bn,none", "hydra.sweeper.name=../x"], "hydra.sweeper.name=../x: the name of a folder"),
         (["run", "-m", "norm=bn,none", "results=a,b"], "results=a,b: name one folder"),
         (["run", "results="], "results=: name one folder"),
         (["run", "--conf-dir", "nowhere"], "no such folder"),
@@ -83,11 +86,30 @@ def complaint(capsys, monkeypatch, *words):
         (["table", "3", "--run", "--jobs", "0", "--tier", "smoke"], "at least 1"),
         (["compare", "abc", "def"], "no run 'abc'"),
         (["data", "fetch", "minst"], "did you mean 'mnist'?"),
+        (["data", "fetch"], "data fetch NAME ... loads data sets; data alone lists them"),
+        (["data", "list", "mnist"], "data fetch NAME ... loads data sets; data alone lists them"),
+        (["data", "--root", "~nouser/data"], "~nouser/data: no home folder is known for ~nouser"),
     ],
 )
 def test_one_line_and_status_2(words, says, capsys, monkeypatch, tmp_path):
     where = f"results={tmp_path}" if words[0] == "run" else f"--results={tmp_path}"
     assert says in complaint(capsys, monkeypatch, *words, where)
+
+
+def test_a_job_that_fails_is_told_once(tmp_path, quick):
+    """Hydra has a line of its own for it."""
+    words = ["run", "-m", "optim.lr=0.1,-1", *quick]
+    done = subprocess.run([sys.executable, "-m", "normtables", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("normtables: 1 runs failed:")
+    assert "Error executing job" not in done.stderr
+
+
+def test_a_model_that_is_fitted_needs_no_batches(tmp_path):
+    words = ["run", "model=naive_bayes", "norm=none", "dataset=uci", "dataset.set=iris", "budget=0steps"]
+    dispatch([*words, "batch_size=1000", f"results={tmp_path}"])
+    [path] = tmp_path.glob("runs/*/record.json")
+    assert json.loads(path.read_text())["final"]["test/accuracy"] > 80
 
 
 def test_a_missing_data_root_says_how_to_get_the_data(capsys, monkeypatch, tmp_path):

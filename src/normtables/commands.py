@@ -17,7 +17,7 @@ from normtables.config import Composer
 from normtables.data import fetching, files
 from normtables.errors import UserError, lookup
 from normtables.making import launcher, machine_settings, make_missing, needs, space, write_table
-from normtables.places import default_root
+from normtables.places import default_root, expanded
 from normtables.progress import say
 from normtables.records import Record, Store, write_whole
 from normtables.report import csv_text, errata, errata_markdown, put, runs_index, written
@@ -228,7 +228,9 @@ def errata_command(options: Namespace) -> int:
 
 def data_command(options: Namespace) -> int:
     """List the data sets, or fetch one."""
-    root = Path(options.root).expanduser() if options.root else default_root()
+    root = expanded(options.root) if options.root else default_root()
+    if (options.action == "fetch") != bool(options.names):
+        raise UserError("data fetch NAME ... loads data sets; data alone lists them")
     if options.action == "fetch":
         for name in options.names:
             fetching.fetch(name, root)

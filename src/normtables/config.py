@@ -42,6 +42,7 @@ NEUTRAL: dict[str, Any] = {
     "dataset.task.augment": "none",
     "dataset.prep": "none",
     "dataset.size": 8,
+    "dataset.digest": "",
 }
 
 

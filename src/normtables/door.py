@@ -4,9 +4,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -39,8 +40,20 @@ def run(arguments: Sequence[str]) -> None:
     through_hydra(asked)
 
 
+def check_flags(words: Sequence[str]) -> None:
+    """UserError for an option that Hydra does not have; it would print all of its own."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"run: {message}; see normtables run --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(list(words))
+
+
 def through_hydra(asked: Asked) -> None:
     """Give the words to Hydra, which makes the launcher and then calls the sweeper."""
+    check_flags(asked.hydra)
     register_frozen(asked)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     before, sys.argv = sys.argv, ["normtables run", *for_hydra(asked)]

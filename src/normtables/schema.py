@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING, OmegaConf
 
 from normtables import processes
-from normtables.places import RESULTS, default_root
+from normtables.places import RESULTS, content, default_root
 from normtables.processes import PER_DEVICE, SYNCHRONISED
 
 INITS = ("torch", "glorot_uniform", "he_normal", "lecun_normal")
@@ -84,4 +84,5 @@ def register_schema() -> None:
     """Make the typed root and the resolvers known to Hydra; calling it again changes nothing."""
     OmegaConf.register_new_resolver("data_root", lambda: str(default_root()), replace=True)
     OmegaConf.register_new_resolver("processes", processes.size, replace=True)
+    OmegaConf.register_new_resolver("digest", content, replace=True)
     ConfigStore.instance().store(name="schema", node=Settings)

@@ -1,5 +1,7 @@
 """`normtables run`: command-line words to runs; a grid or a table's runs, frozen, to any Hydra launcher."""
 
+import contextlib
+import io
 import itertools
 import json
 import shlex
@@ -154,6 +156,8 @@ def sweep(words: Sequence[str], name: str | None, launcher: Launcher) -> list[st
     from normtables.report.sweep import summarise
 
     asked = read(words)
+    if name and Path(name).name != name:
+        raise UserError(f"hydra.sweeper.name={name}: the name of a folder in results/sweeps, without /")
     runs, title = planned(asked, Composer(asked.folders)), name or asked.title
     results = Path(next(iter(runs.values())).config.results)
     store, folder = Store(results), results / "sweeps" / title
@@ -237,9 +241,10 @@ def thaw(cfg: DictConfig) -> DictConfig:
 
 
 def one_line(outcome: Any) -> str:
-    """Why a job returned nothing, in a line."""
+    """Why a job returned nothing, in a line; Hydra would print another when it is asked."""
     try:
-        return f"ended as {outcome.return_value}"
+        with contextlib.redirect_stderr(io.StringIO()):
+            return f"ended as {outcome.return_value}"
     except Held:
         return HELD
     except BaseException as error:

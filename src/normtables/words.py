@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,9 +92,10 @@ def parsed(arguments: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(arguments))
     except HydraException as error:
+        why = re.sub(r"^\w+Exception: ", "", str(error).splitlines()[0])
         raise UserError(
-            f"{str(error).splitlines()[0]}; settings are written key=value, for instance norm=bn optim.lr=0.1, "
-            "and text with ^ or spaces in two kinds of quotes: norm.alpha=\"'1/m^2'\""
+            f"{why}; settings are written key=value, for instance norm=bn optim.lr=0.1, "
+            "and text with ^, ~ or spaces in two kinds of quotes: norm.alpha=\"'1/m^2'\""
         ) from error
 
 

@@ -5,6 +5,8 @@ from collections import Counter
 
 import pytest
 
+from normtables import places
+from normtables.config import facts, run_id
 from normtables.data import files, load, text
 from normtables.data.files import Layout, Source
 from normtables.errors import UserError
@@ -122,6 +124,9 @@ def test_a_text_that_is_known_whole_needs_no_unknown(tmp_path):
         ({}, "dataset.path=FILE"),
         ({"path": "nowhere.txt"}, "cannot read the text nowhere.txt: No such file"),
         ({"path": "{file}", "least": 0}, "dataset.least=0"),
+        ({"path": "{file}", "least": 99}, "dataset.least=99: no word of the training text is there so often"),
+        ({"path": "{file}", "level": "char", "least": 999}, "no char of the training text is there so often"),
+        ({"path": "{file}", "digest": "0123456789ab"}, "has changed since this run was planned"),
         ({"path": "{file}", "valid": 0.6, "test": 0.4}, "dataset.valid=0.6, dataset.test=0.4"),
         ({"path": "{file}", "valid": 0.001}, "the valid text is empty"),
         ({"path": "{latin}"}, "it is not UTF-8"),
@@ -136,6 +141,25 @@ def test_bad_settings_are_refused_in_one_line(file, tmp_path, settings, says):
         load({"name": "text", **settings}, tmp_path, 0)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_another_text_in_the_same_file_is_another_run(file, composer, tmp_path):
+    words = {"dataset": "text", "dataset.path": str(file), "model": "lstm", "norm": "none"}
+    first = composer.config(words)
+    known = facts(first)["dataset"]
+    assert known["digest"] == places.content(str(file))
+    options = {key: value for key, value in known.items() if key != "task"}
+    load(options, tmp_path, 0)
+    before = run_id(first)
+    file.write_text("\n".join(["same"] * 10))
+    assert run_id(composer.config(words)) != before
+    with pytest.raises(UserError, match="has changed since this run was planned"):
+        load({**options, "least": 2}, tmp_path, 0)
+
+
+def test_help_texts_take_no_least_below_one(tmp_path):
+    with pytest.raises(UserError, match=r"dataset\.least=0: at least 1"):
+        load({"name": "topics", "least": 0}, tmp_path, 0)
 
 
 @pytest.mark.parametrize("cut", [slice(0, -20), slice(10, None), slice(0, -8)], ids=["short", "no header", "no end"])

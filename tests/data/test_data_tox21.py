@@ -288,6 +288,34 @@ def test_damaged_features_of_deeptox_are_one_line(root, deeptox, file, content):
     assert "\n" not in str(error.value)
 
 
+def test_flipped_bytes_are_told(root, deeptox):
+    path = root / "tox21" / "tox21_dense_train.csv.gz"
+    whole = bytearray(path.read_bytes())
+    whole[60:68] = bytes(255 - byte for byte in whole[60:68])
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match=r"(is not a table that can be read|are damaged): ") as error:
+        get(root, "tox21_deeptox")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("NR.AR", "toxic", "'toxic' is no NR.AR of compound "),
+        ("SR.p53", 7, " is no SR.p53 of compound "),
+        ("set", "trainning", "'trainning' is no set of compound "),
+    ],
+)
+def test_labels_and_sets_of_another_kind_are_named(root, deeptox, table, column, value, says):
+    changed = table.astype({column: object})
+    changed.loc[3, column] = value
+    changed.to_csv(root / "tox21" / tox21.SETS, index=False)
+    with pytest.raises(UserError, match="is damaged: ") as error:
+        get(root, "tox21_deeptox")
+    assert says in str(error.value)
+    assert str(error.value).endswith(str(table["ID"][3]))
+
+
 # the developers' copies
 
 

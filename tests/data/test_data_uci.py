@@ -1,5 +1,6 @@
 """UCI sets: embedded ones are the archive's, partitions by fold, one scale, and a line for whatever is wrong."""
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -225,6 +226,8 @@ def test_bad_options_are_refused(root, options, says):
         ("conxuntos_kfold.dat", lambda text: text.partition("\n")[0], "fold 0 does not name each of 60 rows once"),
         ("conxuntos_kfold.dat", lambda text: f"x {text}", "fold 0 does not name each of 60 rows once"),
         ("conxuntos_kfold.dat", lambda text: "\udcff", "fold 0 does not name each of 60 rows once"),
+        ("conxuntos_kfold.dat", lambda text: f"{10**20} {text}", "fold 0 does not name each of 60 rows once"),
+        ("car.txt", lambda text: re.sub(r"n_clases=.*", "n_clases= 99999999999", text), "classes of 60 rows"),
     ],
 )
 def test_files_that_disagree_are_named(root, car, file, change, says):
@@ -232,6 +235,13 @@ def test_files_that_disagree_are_named(root, car, file, change, says):
     path.write_text(change(path.read_text()), errors="surrogateescape")
     assert refusal(root, "car").startswith(f"data set 'uci': {path} is damaged: ")
     assert says in refusal(root, "car")
+
+
+def test_a_folder_in_a_files_place_is_told(root, car):
+    path = root / "uci121" / "car" / "car.txt"
+    path.unlink()
+    path.mkdir()
+    assert "data set 'uci': " in refusal(root, "car")
 
 
 # the archive itself

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from normtables.errors import UserError
+from normtables.places import expanded
 from normtables.registry import Registry
 
 if TYPE_CHECKING:
@@ -140,11 +142,15 @@ def load(settings: Mapping[str, Any], root: Path, seed: int) -> Data:
     Raises UserError for unknown names and settings and for missing or damaged files.
     """
     options = {key: value for key, value in settings.items() if key != "task"}
-    root = Path(root).expanduser().absolute()
+    root = expanded(root).absolute()
     key = json.dumps([options, str(root), seed], sort_keys=True)
     if key not in _kept:
         while len(_kept) >= KEPT:
             _kept.popitem(last=False)  # before building, so that no more than KEPT are ever in memory
-        _kept[key] = DATASETS.build(options, root, seed)
+        try:
+            _kept[key] = DATASETS.build(options, root, seed)
+        except OSError as error:
+            where = f"cannot read {error.filename}: " if error.filename else ""
+            raise UserError(f"data set {settings.get('name')!r}: {where}{error.strerror or error}") from error
     _kept.move_to_end(key)
     return _kept[key]

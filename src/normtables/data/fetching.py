@@ -14,6 +14,7 @@ from tarfile import TarError
 
 from normtables.data.files import OTHER_FOLDER, File, Place, Source, locate, paths, source, state
 from normtables.errors import UserError
+from normtables.places import expanded
 
 TIMEOUT = 30  # seconds without an answer after which a download gives up
 BROKEN = (OSError, RuntimeError, EOFError, HTTPException, TarError, zlib.error)  # what a download can raise
@@ -29,7 +30,7 @@ def fetch(name: str, root: Path) -> Place:
         raise UserError(f"data set {name!r} is embedded: there is nothing to fetch")
     if found.of:
         raise UserError(f"data set {name!r} is made of others: fetch those you need of {', '.join(found.of)}")
-    root = Path(root).expanduser()
+    root = expanded(root)
     if state(name, root) == "present":
         return locate(name, root)
     layout = found.layouts[0]

@@ -11,6 +11,7 @@ from typing import Any
 from normtables.data import DATASETS, derived
 from normtables.data.folders import Group
 from normtables.errors import UserError, lookup
+from normtables.places import expanded
 
 STAMPED = 32_000_000  # bytes: bigger files are hashed once, smaller ones in every process (0.1 s)
 OTHER_FOLDER = "point data.root=FOLDER or NORMTABLES_DATA at a copy"
@@ -118,7 +119,7 @@ def locate(name: str, root: Path, part: str = "", only: Collection[str] = ()) ->
     if found is None or found.of:
         what = f"made of {', '.join(found.of)}" if found else "embedded"
         raise UserError(f"data set {name!r} is {what}: it has no files")
-    root = Path(root).expanduser()
+    root = expanded(root)
     layouts = [_limited(layout, only) if only else layout for layout in found.layouts]
     try:
         _check_root(name, root)
@@ -168,7 +169,7 @@ def _lacking(found: Source, root: Path, problem: FilesError) -> str:
     if problem.damaged:
         return "damaged"
     parts = [(layout, part) for layout in found.layouts for part in layout.parts]
-    return "partial" if any(_problem(Path(root).expanduser(), *pair) is None for pair in parts) else "missing"
+    return "partial" if any(_problem(expanded(root), *pair) is None for pair in parts) else "missing"
 
 
 def download_bytes(name: str, root: Path, part: str = "") -> int:

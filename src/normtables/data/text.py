@@ -15,6 +15,7 @@ from normtables.data import DATASETS, Text, files
 from normtables.data.files import File, Layout, Source
 from normtables.data.folders import Folder
 from normtables.errors import UserError
+from normtables.places import content, expanded
 
 Level = Literal["word", "char"]
 Lines = Sequence[str]
@@ -105,6 +106,7 @@ def text(
     seed: int,
     *,
     path: str = "",
+    digest: str = "",
     level: Level = "word",
     least: int = 1,
     valid: float = 0.1,
@@ -112,16 +114,16 @@ def text(
 ) -> Text:
     """Any text file in UTF-8: words are what spaces part; its last lines are for test, those before for validation.
 
-    path: the file, as seen from where the command runs. The run's name holds the path, not what the file says.
+    path: the file, as seen from where the command runs. digest: twelve digits of the SHA-256 of what it says.
     least: words (or characters) that training shows less often are <unk>. valid, test: shares of the lines.
     """
     if not path:
         raise UserError("dataset=text needs a file: dataset.path=FILE")
-    if least < 1:
-        raise UserError(f"dataset.least={least}: at least 1")
     if not (valid > 0 and test > 0 and valid + test < 1):
         raise UserError(f"dataset.valid={valid}, dataset.test={test}: shares above 0, below 1 together")
-    lines = lines_of(Path(path).expanduser())
+    lines = lines_of(expanded(path))
+    if digest not in ("", content(path)):
+        raise UserError(f"the text {path} has changed since this run was planned: say the command again")
     first, second = (round(len(lines) * share) for share in (1 - valid - test, 1 - test))
     return numbered([lines[:first], lines[first:second], lines[second:]], level, least)
 
@@ -148,12 +150,16 @@ def numbered(splits: Sequence[Lines], level: Level, least: int = 1) -> Text:
     """
     import torch  # here, so that listing data sets stays quick
 
+    if least < 1:
+        raise UserError(f"dataset.least={least}: at least 1")
     streams = [list(symbols(lines, level)) for lines in splits]
     for name, stream in zip(SPLITS, streams):
         if not stream:
             raise UserError(f"the {name} text is empty")
     counts = Counter(streams[0])
     known = [symbol for symbol, count in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if count >= least]
+    if not known:
+        raise UserError(f"dataset.least={least}: no {level} of the training text is there so often")
     if UNKNOWN not in known and any(set(stream) - set(known) for stream in streams):
         known.append(UNKNOWN)
     numbers = {symbol: number for number, symbol in enumerate(known)}

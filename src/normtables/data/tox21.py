@@ -64,6 +64,7 @@ files.SOURCES["tox21"] = Source(
     licence="Tox21 Data Challenge 2014, US government work; sets and folds: DeepTox, JKU Linz",
 )
 PARTS = ("train", "test")
+ROLES = ("training", "validation", "test")  # of compounds in the challenge
 FILES = [f"tox21_{kind}_{part}.{end}.gz" for part in PARTS for kind, end in (("dense", "csv"), ("sparse", "mtx"))]
 files.SOURCES["tox21_deeptox"] = Source(
     layouts=(Layout("tox21", groups=tuple(Folder(name, 1) for name in (*FILES, SETS))),),
@@ -171,8 +172,22 @@ def roles(table: DataFrame, fold: Fold) -> NDArray[np.int64]:
 
 
 def compounds(path: Path) -> DataFrame:
-    """DeepTox's table of all compounds: ID, set (training, validation, test), CVfold, and the twelve tasks' labels."""
-    return read(path, usecols=["ID", "set", "CVfold", *TASKS])
+    """DeepTox's table of all compounds: ID, set (training, validation, test), CVfold, and the twelve tasks' labels.
+
+    Raises UserError where it cannot be read or holds another set or label.
+    """
+    import pandas  # here, so that listing data sets stays quick
+
+    table = read(path, usecols=["ID", "set", "CVfold", *TASKS])
+    bad = {"set": ~table["set"].isin(ROLES)}
+    for task in TASKS:
+        labels = pandas.to_numeric(table[task], errors="coerce")
+        bad[task] = table[task].notna() & ~labels.isin([0, 1])
+    for name, rows in bad.items():
+        if rows.any():
+            first = table[rows].iloc[0]
+            raise UserError(f"{path} is damaged: {first[name]!r} is no {name} of compound {first['ID']}")
+    return table
 
 
 def read(path: Path, **options: Any) -> DataFrame:
@@ -181,7 +196,7 @@ def read(path: Path, **options: Any) -> DataFrame:
 
     try:
         return pandas.read_csv(path, **options)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is not a table that can be read: {str(error).splitlines()[0]}") from error
 
 

@@ -86,7 +86,7 @@ files.SOURCES["uci"] = Source(
 
 
 @DATASETS.register("uci", version=1)
-def uci(root: Path, seed: int, *, set: str = "iris", fold: int = 0) -> Dataset:
+def uci(root: Path, seed: int, *, set: str = "breast-cancer-wisc-diag", fold: int = 0) -> Dataset:
     """One of 121 UCI data sets (or `digits`), [N, F], standardised over its training rows.
 
     `fold` 0..3: the original test sets; a set with a test file of its own has only fold 0. `seed` draws 15 % of the
@@ -163,6 +163,8 @@ def described(path: Path) -> dict[str, int]:
     found = {key.strip(): int(value) for key, value in pairs if value.strip().isdecimal()}
     if lacking := {"n_entradas", "n_clases", "n_patrons1"} - set(found):
         raise UserError(f"data set 'uci': {path} is damaged: it does not tell {', '.join(sorted(lacking))}")
+    if found["n_clases"] > found["n_patrons1"]:
+        raise UserError(f"data set 'uci': {path} is damaged: {found['n_clases']} classes of {found['n_patrons1']} rows")
     return found
 
 
@@ -186,7 +188,7 @@ def indices(path: Path, fold: int, available: int) -> tuple[splits.Indices, spli
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     try:
         train, test = (np.array(line.split(), np.int64) for line in lines[2 * fold : 2 * fold + 2])
-    except ValueError:  # a line that is missing, or holds something else
+    except (ValueError, OverflowError):  # a line that is missing, or holds something else
         train = test = np.empty(0, np.int64)
     if sorted([*train, *test]) != list(range(available)):
         raise UserError(f"data set 'uci': {path} is damaged: fold {fold} does not name each of {available} rows once")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from normtables.errors import UserError
+from normtables.places import expanded
 
 Weights = Literal["none", "imagenet"]
 UNCOUNTED = "num_batches_tracked"  # older files lack it, and no layer here reads it
@@ -48,7 +49,7 @@ def load(model: nn.Module, root: Path) -> None:
     published: Published | None = getattr(model, "published", None)
     if published is None:
         return
-    path = Path(root).expanduser() / "weights" / published.file
+    path = expanded(root) / "weights" / published.file
     named = {published.rename(name): value for name, value in read(path, published).items()}
     theirs = {name: value for name, value in named.items() if name and not name.startswith(published.fresh)}
     ours = {name: value for name, value in model.state_dict().items() if not name.startswith(published.fresh)}

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from normtables.config import facts, id_of, steps_of
+from normtables.config import duration, facts, id_of, steps_of
 from normtables.data import load
 from normtables.errors import UserError
 from normtables.models import MODELS, initialise, pretrained
@@ -87,8 +87,9 @@ class Training:
         machine.prepare(cfg.runtime.threads, cfg.tf32, cfg.deterministic)
         self.dtype = machine.DTYPES[cfg.precision]
         data = load(known["dataset"], Path(cfg.data.root), cfg.seeds.data)
+        batch = cfg.batch_size if duration(cfg.budget, "budget")[0] else 1  # what is fitted at once has none
         self.task: Task = TASKS.build(
-            known["dataset"]["task"], on(data, self.device, self.dtype), cfg.batch_size, cfg.seeds.order
+            known["dataset"]["task"], on(data, self.device, self.dtype), batch, cfg.seeds.order
         )
         self.saved = checkpoints.read(folder / CHECKPOINT, self.run, self.device, world)
         if isinstance(self.task, Lasting):
